@@ -1,0 +1,3 @@
+//! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
+
+pub mod path;

@@ -1,0 +1,14 @@
+//! The only border between paths of the operating system and paths of the repository.
+//!
+//! A [`LocalPath`] is what the kernel calls a file, relative to its folder: any bytes. A [`RepoPath`] is what
+//! the branch calls it: UTF-8, `/` between the segments, nothing that the server would store under another
+//! name. [`RepoPath::for_file`] takes a file over the border or says why it cannot cross; nothing is ever
+//! renamed on the way.
+
+mod local;
+mod printable;
+mod repo;
+
+pub use local::LocalPath;
+pub use printable::printable;
+pub use repo::{Refusal, RepoPath};

@@ -1,0 +1,1 @@
+//! The promises, checked against real files, real kernels and real servers.
