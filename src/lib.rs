@@ -1,3 +1,4 @@
 //! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
 
+pub mod oxen;
 pub mod path;

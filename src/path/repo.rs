@@ -91,10 +91,7 @@ impl RepoPath {
     /// Whether this path is `ancestor` or lies below it.
     pub fn starts_with(&self, ancestor: &RepoPath) -> bool {
         ancestor.is_root()
-            || self
-                .0
-                .strip_prefix(&*ancestor.0)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || self.0.strip_prefix(&*ancestor.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The paths of all directories above this one, the nearest first, without the root.
