@@ -1,4 +1,6 @@
 //! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
 
+pub mod content;
 pub mod oxen;
 pub mod path;
+pub mod state;

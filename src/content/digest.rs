@@ -1,0 +1,195 @@
+use std::fmt;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::root::{EntryKind, OpenFile};
+use super::signature::wall_ns;
+use super::{OpenError, RootDir, Signature};
+use crate::path::LocalPath;
+
+/// Read at once. Large enough that system calls do not count, small enough for a cache.
+const CHUNK: usize = 256 * 1024;
+
+/// What identifies a content.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digests {
+    /// Our identity of a file.
+    pub sha256: [u8; 32],
+    /// Oxen's identity of a file: XXH3 with 128 bits and no seed (oxen-server 0.65.2).
+    pub xxh3: u128,
+}
+
+impl fmt::Debug for Digests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digests({:032x})", self.xxh3)
+    }
+}
+
+/// Both hashes of a stream of bytes, in one pass.
+#[derive(Clone, Default)]
+pub struct Digester {
+    sha256: Sha256,
+    xxh3: Xxh3,
+    bytes: u64,
+}
+
+impl Digester {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.xxh3.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    /// Bytes taken.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The hashes of all that was taken.
+    pub fn finish(self) -> Digests {
+        Digests { sha256: self.sha256.finalize().into(), xxh3: self.xxh3.digest128() }
+    }
+}
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digester({} bytes)", self.bytes)
+    }
+}
+
+/// Why a file's content could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It was written to, cut or replaced while it was read; what was read is worthless.
+    #[error("it changed while it was read")]
+    Changed,
+    /// It cannot be opened or read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+/// A file's content as of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashed {
+    /// The signature, the same before and after reading.
+    pub signature: Signature,
+    /// Of exactly the bytes that the signature's size counts.
+    pub digests: Digests,
+    /// Whether a later write could hide behind the signature ([`Signature::is_racy`]).
+    pub racy: bool,
+}
+
+/// Hashes `opened`, with constant memory.
+///
+/// # Errors
+/// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
+pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
+    let mut digester = Digester::default();
+    let mut chunk = vec![0; CHUNK.min(usize::try_from(opened.signature.size).unwrap_or(CHUNK).max(1))];
+    loop {
+        match opened.file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => digester.update(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if digester.bytes() > opened.signature.size {
+            return Err(ReadError::Changed);
+        }
+    }
+    let wall = wall_ns();
+    confirm_unchanged(opened, digester.bytes())?;
+    Ok(Hashed {
+        signature: opened.signature,
+        digests: digester.finish(),
+        racy: opened.signature.is_racy(wall),
+    })
+}
+
+/// Reads a file of at most `limit` bytes whole and checks that its content is the one that `expected` names.
+///
+/// # Errors
+/// [`ReadError::Changed`] when it is larger or holds other bytes by now; else what the kernel says.
+pub fn read_small(
+    root: &RootDir,
+    path: &LocalPath,
+    limit: usize,
+    expected: &Digests,
+) -> Result<Bytes, ReadError> {
+    let mut opened = root.open_file(path)?;
+    let size = usize::try_from(opened.signature.size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(ReadError::Changed);
+    }
+    let mut bytes = Vec::with_capacity(size + 1);
+    (&mut opened.file).take(size as u64 + 1).read_to_end(&mut bytes)?;
+    confirm_unchanged(&opened, bytes.len() as u64)?;
+    let mut digester = Digester::default();
+    digester.update(&bytes);
+    if digester.finish() != *expected {
+        return Err(ReadError::Changed);
+    }
+    Ok(Bytes::from(bytes))
+}
+
+fn confirm_unchanged(opened: &OpenFile, bytes_read: u64) -> Result<(), ReadError> {
+    let after = opened.look()?;
+    if after != EntryKind::File(opened.signature) || bytes_read != opened.signature.size {
+        return Err(ReadError::Changed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write;
+    use std::path::Path;
+
+    fn folder(content: &[u8]) -> (tempfile::TempDir, RootDir, LocalPath) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), content).unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        (dir, root, LocalPath::new(Path::new("f")).unwrap())
+    }
+
+    #[test]
+    fn both_hashes_come_from_one_pass() {
+        let (_dir, root, path) = folder(b"abc");
+        let hashed = hash_file(&mut root.open_file(&path).unwrap()).unwrap();
+        let hex: String = hashed.digests.sha256.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(format!("{:032x}", hashed.digests.xxh3), "06b05ab6733a618578af5f94892f3950");
+        assert!(hashed.racy, "the file is as young as its hash");
+        assert_eq!(&read_small(&root, &path, 3, &hashed.digests).unwrap()[..], b"abc");
+    }
+
+    #[test]
+    fn bytes_that_move_while_they_are_read_are_not_taken() {
+        let (dir, root, path) = folder(b"abc");
+        let mut opened = root.open_file(&path).unwrap();
+        fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap().write_all(b"d").unwrap();
+        assert!(matches!(hash_file(&mut opened), Err(ReadError::Changed)));
+    }
+
+    #[test]
+    fn other_bytes_than_the_expected_are_not_taken() {
+        let (dir, root, path) = folder(b"abc");
+        let digests = hash_file(&mut root.open_file(&path).unwrap()).unwrap().digests;
+        fs::write(dir.path().join("f"), b"abd").unwrap();
+        assert!(matches!(read_small(&root, &path, 9, &digests), Err(ReadError::Changed)));
+        fs::write(dir.path().join("f"), b"abcabcabcabc").unwrap();
+        assert!(matches!(read_small(&root, &path, 9, &digests), Err(ReadError::Changed)));
+    }
+}

@@ -1,0 +1,13 @@
+//! What is inside a file, read once and honestly.
+//!
+//! Files are opened below their folder without following a symlink on any segment ([`RootDir`]), and everything
+//! that is said of a file comes from that one descriptor: its [`Signature`] before and after reading, its
+//! [`Digests`] from the bytes that were read. Bytes that moved while they were read are never taken.
+
+mod digest;
+mod root;
+mod signature;
+
+pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, read_small};
+pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId};
+pub use signature::Signature;

@@ -1,0 +1,323 @@
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::Signature;
+use crate::path::LocalPath;
+
+/// A folder held open, so that everything below is reached through it and nothing outside of it can be.
+///
+/// No call follows a symlink on any segment below the folder (`openat2` with `RESOLVE_NO_SYMLINKS` and
+/// `RESOLVE_BENEATH`, Linux 5.6), so a link swapped in while we look leads nowhere. The folder's own path may
+/// hold symlinks: its owner wrote it in the config.
+#[derive(Debug)]
+pub struct RootDir {
+    fd: OwnedFd,
+    path: PathBuf,
+    id: RootId,
+}
+
+/// Which directory a path led to: another one has another identity, also when it is empty or carries the same
+/// name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootId {
+    /// The filesystem's device number.
+    pub device: u64,
+    /// The directory's inode.
+    pub inode: u64,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file with its signature.
+    File(Signature),
+    /// A directory, with its filesystem's device number.
+    Dir {
+        /// Differs from the folder's own where another filesystem is mounted.
+        device: u64,
+    },
+    /// A symlink; never followed.
+    Symlink,
+    /// A socket, pipe or device.
+    Special,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    /// The name alone.
+    pub name: OsString,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The one descriptor that everything is read from.
+    pub file: File,
+    /// Its signature when it was opened.
+    pub signature: Signature,
+}
+
+impl OpenFile {
+    /// What the descriptor is by now.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn look(&self) -> io::Result<EntryKind> {
+        Ok(kind_of(&rustix::fs::fstat(&self.file)?))
+    }
+}
+
+/// Why something below a folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing is there any more.
+    #[error("it is gone")]
+    Gone,
+    /// There is no regular file at the path (any more).
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// A segment on the way is a symlink.
+    #[error("a symlink stands on the way to it; symlinks are not followed")]
+    Symlink,
+    /// The kernel says no.
+    #[error("{}", describe(.0))]
+    Io(#[source] io::Error),
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "it may not be read; give the user that runs oxen-sync read access".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl From<Errno> for OpenError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => Self::Gone,
+            Errno::LOOP | Errno::XDEV => Self::Symlink,
+            Errno::NXIO | Errno::ISDIR => Self::NotAFile,
+            other => Self::Io(other.into()),
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Errno::from_raw_os_error(code).into(),
+            None => Self::Io(error),
+        }
+    }
+}
+
+impl RootDir {
+    /// Opens the folder at the absolute `path`.
+    ///
+    /// # Errors
+    /// The folder is not there, is no directory, or may not be entered.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let id = RootId::of(&rustix::fs::fstat(&fd)?);
+        Ok(Self { fd, path: path.to_path_buf(), id })
+    }
+
+    /// The absolute path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which directory this is.
+    pub fn id(&self) -> RootId {
+        self.id
+    }
+
+    /// Whether the path still leads to the directory that is held open.
+    ///
+    /// # Errors
+    /// Nothing can be found at the path.
+    pub fn is_current(&self) -> io::Result<bool> {
+        Ok(RootId::of(&rustix::fs::stat(&self.path)?) == self.id)
+    }
+
+    /// The magic number of the filesystem (`statfs`).
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn filesystem_magic(&self) -> io::Result<i64> {
+        #[expect(clippy::useless_conversion, reason = "f_type differs between targets")]
+        Ok(i64::try_from(rustix::fs::fstatfs(&self.fd)?.f_type).unwrap_or(0))
+    }
+
+    /// What stands at `path`, without following a link.
+    ///
+    /// # Errors
+    /// [`OpenError::Gone`] where nothing stands.
+    pub fn look(&self, path: &LocalPath) -> Result<EntryKind, OpenError> {
+        let (Some(parent), name) = (path.parent(), path.name()) else {
+            return Ok(kind_of(&rustix::fs::fstat(&self.fd)?));
+        };
+        let stat = if parent.is_root() {
+            rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?
+        } else {
+            let dir = self.descend(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
+            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?
+        };
+        Ok(kind_of(&stat))
+    }
+
+    /// Opens the regular file at `path` for reading.
+    ///
+    /// # Errors
+    /// It is gone, is no regular file, a symlink stands on the way, or it may not be read.
+    pub fn open_file(&self, path: &LocalPath) -> Result<OpenFile, OpenError> {
+        // NONBLOCK: a pipe that took the file's place must not hold us.
+        let fd = self.descend(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        match kind_of(&stat) {
+            EntryKind::File(signature) => Ok(OpenFile { file: File::from(fd), signature }),
+            _ => Err(OpenError::NotAFile),
+        }
+    }
+
+    /// The names in the directory `path`, sorted by their bytes. An entry that vanishes meanwhile is left out.
+    ///
+    /// # Errors
+    /// The directory cannot be read to its end; then nothing at all is said about it.
+    pub fn read_dir(&self, path: &LocalPath) -> Result<Vec<DirEntry>, OpenError> {
+        let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let name = OsStr::from_bytes(name);
+            let kind = match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => kind_of(&stat),
+                Err(Errno::NOENT) => continue,
+                Err(other) => return Err(other.into()),
+            };
+            entries.push(DirEntry { name: name.to_owned(), kind });
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn descend(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        if path.is_root() {
+            return Ok(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?);
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.fd, path.as_path(), flags, Mode::empty(), resolve) {
+            // Kernels before 5.6, and sandboxes that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => self.descend_by_steps(path, flags),
+            other => Ok(other?),
+        }
+    }
+
+    fn descend_by_steps(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
+        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut dir: Option<OwnedFd> = None;
+        let mut segments = path.as_path().iter().peekable();
+        while let Some(segment) = segments.next() {
+            let at = dir.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            let flags = if segments.peek().is_some() { step } else { flags };
+            dir = Some(rustix::fs::openat(at, segment, flags, Mode::empty())?);
+        }
+        dir.ok_or(OpenError::Gone)
+    }
+}
+
+impl RootId {
+    fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+fn kind_of(stat: &Stat) -> EntryKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => EntryKind::File(Signature::of(stat)),
+        FileType::Directory => EntryKind::Dir { device: stat.st_dev },
+        FileType::Symlink => EntryKind::Symlink,
+        _ => EntryKind::Special,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn no_symlink_leads_out_of_the_folder() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "s").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        symlink(outside.path(), folder.path().join("dir")).unwrap();
+        symlink(outside.path().join("secret"), folder.path().join("file")).unwrap();
+        let root = RootDir::open(folder.path()).unwrap();
+        for path in ["dir/secret", "file"] {
+            assert!(matches!(root.open_file(&local(path)), Err(OpenError::Symlink)), "{path}");
+            let by_steps = root.descend_by_steps(&local(path), OFlags::RDONLY | OFlags::NOFOLLOW);
+            assert!(matches!(by_steps, Err(OpenError::Symlink | OpenError::Gone)), "{path}");
+        }
+        assert_eq!(root.look(&local("file")).unwrap(), EntryKind::Symlink);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("p");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let root = RootDir::open(folder.path()).unwrap();
+        assert!(matches!(root.open_file(&local("p")), Err(OpenError::NotAFile)));
+        assert_eq!(root.look(&local("p")).unwrap(), EntryKind::Special);
+    }
+
+    #[test]
+    fn a_folder_made_anew_is_another_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("f");
+        fs::create_dir(&path).unwrap();
+        let root = RootDir::open(&path).unwrap();
+        assert!(root.is_current().unwrap());
+        fs::rename(&path, parent.path().join("g")).unwrap();
+        assert!(root.is_current().is_err());
+        fs::create_dir(&path).unwrap();
+        assert!(!root.is_current().unwrap());
+    }
+
+    #[test]
+    fn a_directory_is_listed_in_the_order_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "Z"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        let entries = RootDir::open(folder.path()).unwrap().read_dir(&LocalPath::root()).unwrap();
+        let names: Vec<_> = entries.iter().map(|e| e.name.to_str().unwrap()).collect();
+        assert_eq!(names, ["Z", "a", "b", "sub"]);
+        assert!(matches!(entries[3].kind, EntryKind::Dir { .. }));
+    }
+}

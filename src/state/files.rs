@@ -1,0 +1,295 @@
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{FolderKey, State, StateError};
+use crate::content::{Digests, Signature};
+use crate::path::LocalPath;
+
+/// Reads beside the writer.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) connection: Connection,
+}
+
+/// What is known of one file, as the scan needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFile {
+    /// The last segment of its path.
+    pub name: Vec<u8>,
+    /// As it was when its content was proved; `None` where the content was only listed on the branch.
+    pub signature: Option<Signature>,
+    /// Whether the signature is to be distrusted once.
+    pub racy: bool,
+    /// Whether it was seen to be gone from the folder since.
+    pub gone: bool,
+}
+
+/// All that is known of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// See [`KnownFile`].
+    pub known: KnownFile,
+    /// Bytes on the branch.
+    pub size: u64,
+    /// The content on the branch, as Oxen names it.
+    pub xxh3: u128,
+    /// The content on the branch, as we name it; `None` where it was only listed there.
+    pub sha256: Option<[u8; 32]>,
+    /// The commit that brought it; `None` where it was only listed.
+    pub commit_id: Option<String>,
+    /// When that commit was proved, in milliseconds since the epoch.
+    pub pushed_ms: Option<i64>,
+}
+
+impl FileRow {
+    /// Whether the branch holds exactly this content at the path.
+    pub fn holds(&self, size: u64, digests: &Digests) -> bool {
+        self.size == size
+            && self.xxh3 == digests.xxh3
+            && self.sha256.is_none_or(|sha256| sha256 == digests.sha256)
+    }
+}
+
+const FILE_COLUMNS: &str =
+    "name, mtime_ns, ctime_ns, inode, size, racy, gone, xxh3, sha256, commit_id, pushed_ms";
+
+fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
+    let times: (Option<i64>, Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let signature = match times {
+        (Some(mtime_ns), Some(ctime_ns), Some(inode)) => Some(Signature {
+            size: row.get::<_, i64>(4)?.cast_unsigned(),
+            mtime_ns,
+            ctime_ns,
+            inode: inode.cast_unsigned(),
+        }),
+        _ => None,
+    };
+    Ok(KnownFile { name: row.get(0)?, signature, racy: row.get(5)?, gone: row.get(6)? })
+}
+
+fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
+    Ok(FileRow {
+        known: known(row)?,
+        size: row.get::<_, i64>(4)?.cast_unsigned(),
+        xxh3: u128::from_be_bytes(row.get(7)?),
+        sha256: row.get(8)?,
+        commit_id: row.get(9)?,
+        pushed_ms: row.get(10)?,
+    })
+}
+
+pub(super) fn split(path: &LocalPath) -> (Vec<u8>, Vec<u8>) {
+    let dir = path.parent().unwrap_or_default();
+    let name = path.name().as_encoded_bytes().to_vec();
+    (dir.as_bytes().to_vec(), name)
+}
+
+impl Reader {
+    /// The files known in the directory `dir`, in the order of their names' bytes.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn files_in(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<KnownFile>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT name, mtime_ns, ctime_ns, inode, size, racy, gone FROM file
+             WHERE folder = ?1 AND dir = ?2 ORDER BY name",
+        )?;
+        let rows = statement.query_map(params![folder.0, dir.as_bytes()], known)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The directories at or below `dir` that hold known files that are not gone, in order.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn dirs_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<LocalPath>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT DISTINCT dir FROM file
+             WHERE folder = ?1 AND gone = 0 AND (dir = ?2 OR (dir >= ?3 AND dir < ?4)) ORDER BY dir",
+        )?;
+        let (low, high) = range_below(dir);
+        let rows = statement
+            .query_map(params![folder.0, dir.as_bytes(), low, high], |row| row.get::<_, Vec<u8>>(0))?;
+        let mut dirs = Vec::new();
+        for bytes in rows {
+            dirs.extend(LocalPath::from_bytes(&bytes?));
+        }
+        Ok(dirs)
+    }
+
+    /// What stands under `key` of the notes.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn note(&self, key: &str) -> Result<Option<String>, StateError> {
+        let value = self
+            .connection
+            .query_row("SELECT value FROM note WHERE key = ?1", [key], |row| row.get(0))
+            .optional()?;
+        Ok(value)
+    }
+}
+
+/// The half-open range of byte strings that lie below `dir`.
+fn range_below(dir: &LocalPath) -> (Vec<u8>, Vec<u8>) {
+    if dir.is_root() {
+        // A name holds no NUL, and no byte of UTF-8 or of any other encoding exceeds 0xff.
+        return (vec![1], vec![0xff; 4097]);
+    }
+    let below = |end: u8| [dir.as_bytes(), &[end]].concat();
+    (below(b'/'), below(b'/' + 1))
+}
+
+impl State {
+    /// All that is known of `path`.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn file(&self, folder: FolderKey, path: &LocalPath) -> Result<Option<FileRow>, StateError> {
+        let (dir, name) = split(path);
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {FILE_COLUMNS} FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3"
+        ))?;
+        Ok(statement.query_row(params![folder.0, dir, name], file_row).optional()?)
+    }
+
+    /// Whether some file of the folder has this content on the branch.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn holds_content(&self, folder: FolderKey, xxh3: u128) -> Result<bool, StateError> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT 1 FROM file WHERE folder = ?1 AND xxh3 = ?2 LIMIT 1")?;
+        Ok(statement.exists(params![folder.0, xxh3.to_be_bytes()])?)
+    }
+
+    /// Gives rows whose content is on the branch already the signatures that were seen with it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn confirm_files(
+        &self,
+        folder: FolderKey,
+        seen: &[(LocalPath, Signature, [u8; 32], bool)],
+    ) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE file SET mtime_ns = ?4, ctime_ns = ?5, inode = ?6, sha256 = ?7, racy = ?8, gone = 0
+                 WHERE folder = ?1 AND dir = ?2 AND name = ?3",
+            )?;
+            for (path, signature, sha256, racy) in seen {
+                let (dir, name) = split(path);
+                statement.execute(params![
+                    folder.0,
+                    dir,
+                    name,
+                    signature.mtime_ns,
+                    signature.ctime_ns,
+                    signature.inode.cast_signed(),
+                    sha256,
+                    racy,
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Marks files that the folder no longer has and that the branch keeps.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn mark_gone(&self, folder: FolderKey, paths: &[LocalPath]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut statement = transaction
+                .prepare_cached("UPDATE file SET gone = 1 WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            for path in paths {
+                let (dir, name) = split(path);
+                statement.execute(params![folder.0, dir, name])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the branch was listed for this folder once.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn is_seeded(&self, folder: FolderKey) -> Result<bool, StateError> {
+        Ok(self.lock().query_row("SELECT seeded FROM folder WHERE id = ?1", [folder.0], |row| row.get(0))?)
+    }
+
+    /// Remembers files that the branch was listed with; what is known better stays.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn seed_files(&self, folder: FolderKey, listed: &[(LocalPath, u64, u128)]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO file (folder, dir, name, size, xxh3) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+            )?;
+            for (path, size, xxh3) in listed {
+                let (dir, name) = split(path);
+                statement.execute(params![folder.0, dir, name, size.cast_signed(), xxh3.to_be_bytes()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Says that [`State::seed_files`] has been given all that the branch holds.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn set_seeded(&self, folder: FolderKey) -> Result<(), StateError> {
+        self.lock().execute("UPDATE folder SET seeded = 1 WHERE id = ?1", [folder.0])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn what_the_branch_was_listed_with_is_known_by_content_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        state.seed_files(folder, &[(local("x/y"), 3, 7)]).unwrap();
+        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
+        assert_eq!((row.known.signature, row.sha256), (None, None));
+        assert!(row.holds(3, &Digests { sha256: [1; 32], xxh3: 7 }));
+        assert!(!row.holds(4, &Digests { sha256: [1; 32], xxh3: 7 }));
+
+        let signature = Signature { size: 3, mtime_ns: -1, ctime_ns: 5, inode: u64::MAX };
+        state.confirm_files(folder, &[(local("x/y"), signature, [1; 32], true)]).unwrap();
+        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
+        assert_eq!((row.known.signature, row.known.racy), (Some(signature), true));
+        assert!(!row.holds(3, &Digests { sha256: [2; 32], xxh3: 7 }), "from here on both hashes count");
+    }
+
+    #[test]
+    fn directories_below_are_found_by_whole_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        let listed: Vec<_> =
+            ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();
+        state.seed_files(folder, &listed).unwrap();
+        state.mark_gone(folder, &[local("a/gone/4")]).unwrap();
+        let reader = state.reader().unwrap();
+        let below = |path: &str| {
+            let dirs = reader.dirs_below(folder, &local(path)).unwrap();
+            dirs.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(below(""), ["", "a", "a/b", "a0"]);
+        assert_eq!(below("a"), ["a", "a/b"]);
+        assert_eq!(reader.files_in(folder, &local("a")).unwrap()[0].name, b"1");
+    }
+}

@@ -1,0 +1,351 @@
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{OptionalExtension, params};
+
+use super::files::split;
+use super::{FolderKey, State, StateError};
+use crate::content::{Digests, Signature};
+use crate::path::LocalPath;
+
+/// How far a batch has come, as a later start must know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing but a workspace can have reached the server; without its merge no commit can come of it.
+    Staging,
+    /// The request that commits may have reached the server.
+    Committing,
+}
+
+/// Which requests carry a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchTransport {
+    /// One PUT to one directory.
+    Put,
+    /// A workspace with one merge.
+    Workspace,
+}
+
+/// What a batch does to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Puts this content there.
+    Put {
+        /// The file's signature when it was hashed.
+        signature: Signature,
+        /// The content.
+        digests: Digests,
+        /// See [`Signature::is_racy`].
+        racy: bool,
+    },
+    /// Removes what stands there.
+    Remove,
+}
+
+/// One path of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Relative to the folder.
+    pub path: LocalPath,
+    /// What happens to it.
+    pub kind: ChangeKind,
+}
+
+/// A batch as it was journaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRow {
+    /// Its number; never used twice.
+    pub id: i64,
+    /// How far it has come.
+    pub phase: Phase,
+    /// What carries it.
+    pub transport: BatchTransport,
+    /// The id of its workspace; empty for a PUT.
+    pub workspace: String,
+    /// The commit's message.
+    pub message: String,
+}
+
+macro_rules! stored_as_text {
+    ($type:ty { $($variant:path => $text:literal),* $(,)? }) => {
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(match self { $($variant => $text),* }.into())
+            }
+        }
+        impl FromSql for $type {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                match value.as_str()? { $($text => Ok($variant),)* _ => Err(FromSqlError::InvalidType) }
+            }
+        }
+    };
+}
+
+pub(super) use stored_as_text;
+
+stored_as_text!(Phase { Phase::Staging => "staging", Phase::Committing => "committing" });
+stored_as_text!(BatchTransport { BatchTransport::Put => "put", BatchTransport::Workspace => "workspace" });
+
+impl State {
+    /// Writes a batch down, durable when it returns, before anything of it goes out.
+    ///
+    /// # Errors
+    /// SQLite says no; then nothing may be sent.
+    pub fn open_batch(
+        &self,
+        folder: FolderKey,
+        batch: &BatchRow,
+        changes: &[Change],
+        now_ms: i64,
+    ) -> Result<(), StateError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO batch (id, folder, phase, transport, workspace, message, created_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    batch.id,
+                    folder.0,
+                    batch.phase,
+                    batch.transport,
+                    batch.workspace,
+                    batch.message,
+                    now_ms
+                ],
+            )?;
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO batch_change VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?;
+            for change in changes {
+                let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, [0; 32], 0, false);
+                let (kind, (signature, sha256, xxh3, racy)) = match change.kind {
+                    ChangeKind::Put { signature, digests, racy } => {
+                        (0, (signature, digests.sha256, digests.xxh3, racy))
+                    }
+                    ChangeKind::Remove => (1, none),
+                };
+                statement.execute(params![
+                    batch.id,
+                    change.path.as_bytes(),
+                    kind,
+                    signature.size.cast_signed(),
+                    signature.mtime_ns,
+                    signature.ctime_ns,
+                    signature.inode.cast_signed(),
+                    racy,
+                    sha256,
+                    xxh3.to_be_bytes(),
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A number for the next batch, above every one ever used.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn next_batch_id(&self) -> Result<i64, StateError> {
+        let last: Option<i64> = self
+            .lock()
+            .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'batch'", [], |row| row.get(0))
+            .optional()?;
+        Ok(last.unwrap_or(0) + 1)
+    }
+
+    /// Says that the committing request of the batch is about to go out; durable when it returns. Paths in `dropped`
+    /// are not part of it.
+    ///
+    /// # Errors
+    /// SQLite says no; then the request may not be sent.
+    pub fn commit_batch(&self, batch: i64, dropped: &[LocalPath]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut statement =
+                transaction.prepare_cached("DELETE FROM batch_change WHERE batch = ?1 AND path = ?2")?;
+            for path in dropped {
+                statement.execute(params![batch, path.as_bytes()])?;
+            }
+            transaction
+                .execute("UPDATE batch SET phase = ?2 WHERE id = ?1", params![batch, Phase::Committing])?;
+            Ok(())
+        })
+    }
+
+    /// The batches that were not closed, oldest first.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn open_batches(&self, folder: FolderKey) -> Result<Vec<(BatchRow, Vec<Change>)>, StateError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, phase, transport, workspace, message FROM batch WHERE folder = ?1 ORDER BY id",
+        )?;
+        let batches = statement
+            .query_map([folder.0], |row| {
+                Ok(BatchRow {
+                    id: row.get(0)?,
+                    phase: row.get(1)?,
+                    transport: row.get(2)?,
+                    workspace: row.get(3)?,
+                    message: row.get(4)?,
+                })
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut statement = connection.prepare_cached(
+            "SELECT path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3
+             FROM batch_change WHERE batch = ?1 ORDER BY path",
+        )?;
+        let mut found = Vec::new();
+        for batch in batches {
+            let mut changes = Vec::new();
+            let mut rows = statement.query([batch.id])?;
+            while let Some(row) = rows.next()? {
+                let Some(path) = LocalPath::from_bytes(&row.get::<_, Vec<u8>>(0)?) else { continue };
+                let kind = match row.get::<_, i64>(1)? {
+                    0 => ChangeKind::Put {
+                        signature: Signature {
+                            size: row.get::<_, i64>(2)?.cast_unsigned(),
+                            mtime_ns: row.get(3)?,
+                            ctime_ns: row.get(4)?,
+                            inode: row.get::<_, i64>(5)?.cast_unsigned(),
+                        },
+                        racy: row.get(6)?,
+                        digests: Digests { sha256: row.get(7)?, xxh3: u128::from_be_bytes(row.get(8)?) },
+                    },
+                    _ => ChangeKind::Remove,
+                };
+                changes.push(Change { path, kind });
+            }
+            found.push((batch, changes));
+        }
+        Ok(found)
+    }
+
+    /// Closes a batch: `proved` is on the branch with `commit_id`, the rest of it is as if it had never been tried.
+    /// Files, journal and history change in one transaction.
+    ///
+    /// # Errors
+    /// SQLite says no; then the batch stays open and is asked about again.
+    pub fn close_batch(
+        &self,
+        folder: FolderKey,
+        batch: i64,
+        commit_id: Option<&str>,
+        proved: &[Change],
+        now_ms: i64,
+    ) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut put = transaction.prepare_cached(
+                "INSERT INTO file (folder, dir, name, size, mtime_ns, ctime_ns, inode, racy, gone, sha256, xxh3,
+                                   commit_id, pushed_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12)
+                 ON CONFLICT DO UPDATE SET size = ?4, mtime_ns = ?5, ctime_ns = ?6, inode = ?7, racy = ?8, gone = 0,
+                     sha256 = ?9, xxh3 = ?10, commit_id = ?11, pushed_ms = ?12",
+            )?;
+            let mut remove = transaction
+                .prepare_cached("DELETE FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            let mut settled =
+                transaction.prepare_cached("DELETE FROM problem WHERE folder = ?1 AND path = ?2")?;
+            let (mut files, mut removed, mut bytes) = (0_i64, 0_i64, 0_i64);
+            for change in proved {
+                let (dir, name) = split(&change.path);
+                match change.kind {
+                    ChangeKind::Put { signature, digests, racy } => {
+                        put.execute(params![
+                            folder.0,
+                            dir,
+                            name,
+                            signature.size.cast_signed(),
+                            signature.mtime_ns,
+                            signature.ctime_ns,
+                            signature.inode.cast_signed(),
+                            racy,
+                            digests.sha256,
+                            digests.xxh3.to_be_bytes(),
+                            commit_id,
+                            now_ms,
+                        ])?;
+                        files += 1;
+                        bytes = bytes.saturating_add(signature.size.cast_signed());
+                    }
+                    ChangeKind::Remove => {
+                        remove.execute(params![folder.0, dir, name])?;
+                        removed += 1;
+                    }
+                }
+                settled.execute(params![folder.0, change.path.as_bytes()])?;
+            }
+            if let Some(commit_id) = commit_id.filter(|_| !proved.is_empty()) {
+                transaction.execute(
+                    "INSERT INTO commit_made (folder, commit_id, at_ms, files, removed, bytes)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![folder.0, commit_id, now_ms, files, removed, bytes],
+                )?;
+            }
+            transaction.execute("DELETE FROM batch WHERE id = ?1", [batch])?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn change(path: &str, size: u64) -> Change {
+        Change {
+            path: LocalPath::new(Path::new(path)).unwrap(),
+            kind: ChangeKind::Put {
+                signature: Signature { size, mtime_ns: 1, ctime_ns: 2, inode: 3 },
+                digests: Digests { sha256: [9; 32], xxh3: u128::MAX },
+                racy: false,
+            },
+        }
+    }
+
+    fn batch(id: i64) -> BatchRow {
+        BatchRow {
+            id,
+            phase: Phase::Staging,
+            transport: BatchTransport::Workspace,
+            workspace: "w".to_owned(),
+            message: "m".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_open_batch_is_found_again_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        let gone = Change { path: LocalPath::new(Path::new("z")).unwrap(), kind: ChangeKind::Remove };
+        let changes = [change("a", 1), change("b", 2), gone.clone()];
+        assert_eq!(state.next_batch_id().unwrap(), 1);
+        state.open_batch(folder, &batch(1), &changes, 0).unwrap();
+        state.commit_batch(1, &[changes[1].path.clone()]).unwrap();
+        drop(state);
+
+        let (state, _) = State::open(dir.path()).unwrap();
+        let found = state.open_batches(folder).unwrap();
+        let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
+        assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
+        assert_eq!(state.next_batch_id().unwrap(), 2);
+    }
+
+    #[test]
+    fn closing_a_batch_moves_what_is_proved_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        let changes = [change("d/a", 1), change("d/b", 2)];
+        state.open_batch(folder, &batch(1), &changes, 0).unwrap();
+        state.close_batch(folder, 1, Some("c1"), &changes[..1], 5).unwrap();
+        assert!(state.open_batches(folder).unwrap().is_empty());
+        let row = state.file(folder, &changes[0].path).unwrap().unwrap();
+        assert_eq!((row.commit_id.as_deref(), row.pushed_ms), (Some("c1"), Some(5)));
+        assert!(state.file(folder, &changes[1].path).unwrap().is_none());
+
+        let remove = Change { kind: ChangeKind::Remove, ..changes[0].clone() };
+        state.open_batch(folder, &batch(2), std::slice::from_ref(&remove), 6).unwrap();
+        state.close_batch(folder, 2, Some("c2"), &[remove], 7).unwrap();
+        assert!(state.file(folder, &changes[0].path).unwrap().is_none());
+    }
+}

@@ -1,0 +1,20 @@
+//! What is known of every file and what is under way, durable: SQLite with a write-ahead log.
+//!
+//! The database is a memory, not the truth: a file's row says which content was proved to be on the branch, so that
+//! an unchanged file is skipped; a batch's rows say what may have reached the server, so that a crash at any point
+//! can be sorted out. Lost or broken, it is set aside and rebuilt from the folder and the server.
+//!
+//! One process owns it ([`State::open`] takes a lock); any number may read beside it ([`Reader`]).
+
+mod files;
+mod history;
+mod journal;
+mod open;
+mod problems;
+mod schema;
+
+pub use files::{FileRow, KnownFile, Reader};
+pub use history::{CommitRow, FolderSummary, RetryRow};
+pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
+pub use open::{FolderKey, SetAside, State, StateError};
+pub use problems::{ProblemKind, ProblemRow};

@@ -1,0 +1,333 @@
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::{Reader, schema};
+use crate::content::RootId;
+
+const FILE: &str = "state.db";
+
+/// The one handle that writes. Cheap to clone; calls block for a disk's `fsync` at most, so make them where
+/// blocking is allowed.
+#[derive(Debug, Clone)]
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Mutex<Connection>,
+    dir: PathBuf,
+    /// Held for as long as the process lives; the kernel lets go of it with the process, however it ends.
+    _lock: File,
+}
+
+/// A folder's number in this database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FolderKey(pub(super) i64);
+
+/// A database that could not be used and where it was put.
+#[derive(Debug, Clone)]
+pub struct SetAside {
+    /// The file's place from here on.
+    pub moved_to: PathBuf,
+    /// Why it could not be used.
+    pub reason: String,
+}
+
+/// Why the state cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another oxen-sync owns it.
+    #[error(
+        "another oxen-sync uses the state directory {}; stop it first, or give this one a state_dir of its own",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// The directory cannot be made or written.
+    #[error("cannot use the state directory {}: {source}", path.display())]
+    Directory {
+        /// The state directory or a file in it.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// SQLite says no.
+    #[error("the state database failed: {0}; is the disk full?")]
+    Database(#[from] rusqlite::Error),
+}
+
+impl State {
+    /// Opens the state in `dir` for this process alone, making the directory (mode 0700) and the database where they
+    /// are missing. A database that is broken or of a newer version is renamed, and a new one begins.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or another process has it.
+    pub fn open(dir: &Path) -> Result<(Self, Option<SetAside>), StateError> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| StateError::Directory { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+        let lock_path = dir.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StateError::Locked(dir.to_path_buf())),
+            Err(fs::TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
+        }
+        let path = dir.join(FILE);
+        let (connection, set_aside) = match connect(&path) {
+            Ok(connection) => (connection, None),
+            Err(reason) => {
+                let moved_to = set_aside(dir).map_err(failed(&path))?;
+                let connection = connect(&path).map_err(|again| match again {
+                    Unusable::Database(error) => StateError::Database(error),
+                    Unusable::Newer(_) => StateError::Locked(dir.to_path_buf()),
+                })?;
+                (connection, Some(SetAside { moved_to, reason: reason.to_string() }))
+            }
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed(&path))?;
+        let inner = Inner { connection: Mutex::new(connection), dir: dir.to_path_buf(), _lock: lock };
+        Ok((Self { inner: Arc::new(inner) }, set_aside))
+    }
+
+    /// A connection that only reads, beside the writer.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn reader(&self) -> Result<Reader, StateError> {
+        Reader::open(&self.inner.dir)?.ok_or(StateError::Database(rusqlite::Error::InvalidQuery))
+    }
+
+    /// The directory it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The number of the folder that `key` describes, made where it is new.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn folder(&self, key: &str) -> Result<FolderKey, StateError> {
+        let connection = self.lock();
+        connection.execute("INSERT INTO folder (key) VALUES (?1) ON CONFLICT DO NOTHING", [key])?;
+        Ok(FolderKey(connection.query_row("SELECT id FROM folder WHERE key = ?1", [key], |row| row.get(0))?))
+    }
+
+    /// Which directory the folder was when it was last seen whole.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn root_id(&self, folder: FolderKey) -> Result<Option<RootId>, StateError> {
+        let row = self.lock().query_row(
+            "SELECT root_device, root_inode FROM folder WHERE id = ?1",
+            [folder.0],
+            |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+        )?;
+        Ok(match row {
+            (Some(device), Some(inode)) => {
+                Some(RootId { device: device.cast_unsigned(), inode: inode.cast_unsigned() })
+            }
+            _ => None,
+        })
+    }
+
+    /// Remembers which directory the folder is.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn set_root_id(&self, folder: FolderKey, id: RootId) -> Result<(), StateError> {
+        self.lock().execute(
+            "UPDATE folder SET root_device = ?2, root_inode = ?3 WHERE id = ?1",
+            params![folder.0, id.device.cast_signed(), id.inode.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    /// Keeps `value` under `key`, or forgets the key.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn set_note(&self, key: &str, value: Option<&str>) -> Result<(), StateError> {
+        match value {
+            Some(value) => self.lock().execute(
+                "INSERT INTO note VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+                [key, value],
+            )?,
+            None => self.lock().execute("DELETE FROM note WHERE key = ?1", [key])?,
+        };
+        Ok(())
+    }
+
+    /// What stands under `key`.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn note(&self, key: &str) -> Result<Option<String>, StateError> {
+        let value = self
+            .lock()
+            .query_row("SELECT value FROM note WHERE key = ?1", [key], |row| row.get(0))
+            .optional()?;
+        Ok(value)
+    }
+
+    /// Copies the log into the database, so that a stopped service leaves one file.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn checkpoint(&self) -> Result<(), StateError> {
+        self.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a call leaves at most a transaction that SQLite rolled back.
+        self.inner.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StateError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+}
+
+impl Reader {
+    /// Opens the state in `dir` to read beside whoever writes; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn open(dir: &Path) -> Result<Option<Self>, StateError> {
+        let path = dir.join(FILE);
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Directory { path, source }),
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(Some(Self { connection }))
+    }
+}
+
+const BUSY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is of a newer oxen-sync (version {0} of the schema)")]
+    Newer(i64),
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+fn connect(path: &Path) -> Result<Connection, Unusable> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // What a request's safety rests on must survive a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    match schema::version(&connection)? {
+        0 => {
+            let transaction = connection.transaction()?;
+            schema::create(&transaction)?;
+            transaction.commit()?;
+        }
+        version if version > schema::VERSION => return Err(Unusable::Newer(version)),
+        _ => {
+            let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if verdict != "ok" {
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+                return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)).into());
+            }
+        }
+    }
+    Ok(connection)
+}
+
+/// Renames the database with its log, so that someone can look at it later.
+fn set_aside(dir: &Path) -> io::Result<PathBuf> {
+    let stamp = jiff::Timestamp::now().as_millisecond();
+    let target = dir.join(format!("{FILE}.unusable-{stamp}"));
+    for suffix in ["", "-wal", "-shm"] {
+        let mut to = target.clone().into_os_string();
+        to.push(suffix);
+        match fs::rename(dir.join(format!("{FILE}{suffix}")), to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_owns_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, set_aside) = State::open(dir.path()).unwrap();
+        assert!(set_aside.is_none());
+        assert!(matches!(State::open(dir.path()), Err(StateError::Locked(_))));
+        drop(state);
+        State::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_broken_database_is_set_aside_and_a_new_one_begins() {
+        for garbage in
+            [&b"not a database at all, but long enough to be looked at as one....."[..], &[0; 5000]]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE), garbage).unwrap();
+            let (state, set_aside) = State::open(dir.path()).unwrap();
+            assert_eq!(fs::read(set_aside.unwrap().moved_to).unwrap(), garbage);
+            state.folder("a").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        state.lock().pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+        drop(state);
+        let (_, set_aside) = State::open(dir.path()).unwrap();
+        assert!(set_aside.unwrap().reason.contains("newer"));
+    }
+
+    #[test]
+    fn a_folder_keeps_its_number_and_its_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        assert_ne!(state.folder("b").unwrap(), folder);
+        assert_eq!(state.root_id(folder).unwrap(), None);
+        let id = RootId { device: u64::MAX, inode: 7 };
+        state.set_root_id(folder, id).unwrap();
+        drop(state);
+        let (state, _) = State::open(dir.path()).unwrap();
+        assert_eq!(state.folder("a").unwrap(), folder);
+        assert_eq!(state.root_id(folder).unwrap(), Some(id));
+    }
+}

@@ -1,0 +1,109 @@
+use rusqlite::{Connection, Transaction};
+
+/// Stored in SQLite's `user_version`. A database with a higher one is of a newer oxen-sync and is set aside.
+pub(super) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE folder (
+    id           INTEGER PRIMARY KEY,
+    key          TEXT NOT NULL UNIQUE,
+    root_device  INTEGER,
+    root_inode   INTEGER,
+    -- Whether the branch was listed once, so that what it holds already is not sent again.
+    seeded       INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- What is proved to be on the branch. A row without sha256 was only listed there, never read here.
+CREATE TABLE file (
+    folder     INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
+    dir        BLOB NOT NULL,
+    name       BLOB NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER,
+    ctime_ns   INTEGER,
+    inode      INTEGER,
+    racy       INTEGER NOT NULL DEFAULT 0,
+    gone       INTEGER NOT NULL DEFAULT 0,
+    sha256     BLOB,
+    xxh3       BLOB NOT NULL,
+    commit_id  TEXT,
+    pushed_ms  INTEGER,
+    PRIMARY KEY (folder, dir, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX file_by_content ON file(folder, xxh3);
+
+-- Written before a request goes out, closed when its commit is proved.
+CREATE TABLE batch (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder      INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
+    phase       TEXT NOT NULL,
+    transport   TEXT NOT NULL,
+    workspace   TEXT NOT NULL,
+    message     TEXT NOT NULL,
+    created_ms  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE batch_change (
+    batch     INTEGER NOT NULL REFERENCES batch(id) ON DELETE CASCADE,
+    path      BLOB NOT NULL,
+    kind      INTEGER NOT NULL,
+    size      INTEGER NOT NULL,
+    mtime_ns  INTEGER NOT NULL,
+    ctime_ns  INTEGER NOT NULL,
+    inode     INTEGER NOT NULL,
+    racy      INTEGER NOT NULL,
+    sha256    BLOB NOT NULL,
+    xxh3      BLOB NOT NULL,
+    PRIMARY KEY (batch, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE problem (
+    folder    INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
+    path      BLOB NOT NULL,
+    kind      TEXT NOT NULL,
+    reason    TEXT NOT NULL,
+    since_ms  INTEGER NOT NULL,
+    size      INTEGER,
+    mtime_ns  INTEGER,
+    ctime_ns  INTEGER,
+    inode     INTEGER,
+    PRIMARY KEY (folder, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE commit_made (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder     INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
+    commit_id  TEXT NOT NULL,
+    at_ms      INTEGER NOT NULL,
+    files      INTEGER NOT NULL,
+    removed    INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX commit_made_by_folder ON commit_made(folder, id);
+
+CREATE TABLE retry (
+    folder    INTEGER PRIMARY KEY REFERENCES folder(id) ON DELETE CASCADE,
+    attempts  INTEGER NOT NULL,
+    next_ms   INTEGER NOT NULL,
+    stopped   INTEGER NOT NULL,
+    reason    TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE note (
+    key    TEXT PRIMARY KEY,
+    value  TEXT NOT NULL
+) STRICT;
+";
+
+/// Creates the tables in an empty database.
+pub(super) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)
+}
+
+/// The schema's version; 0 for an empty database.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
