@@ -1,6 +1,7 @@
 //! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
 
 pub mod content;
+pub mod folder;
 pub mod oxen;
 pub mod path;
 pub mod state;

@@ -225,8 +225,8 @@ impl RootDir {
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.fd, path.as_path(), flags, Mode::empty(), resolve) {
-            // Kernels before 5.6, and sandboxes that do not know the call.
-            Err(Errno::NOSYS | Errno::PERM) => self.descend_by_steps(path, flags),
+            // Kernels before 5.6, sandboxes that do not know the call, and paths of more than 4095 bytes.
+            Err(Errno::NOSYS | Errno::PERM | Errno::NAMETOOLONG) => self.descend_by_steps(path, flags),
             other => Ok(other?),
         }
     }
@@ -293,6 +293,25 @@ mod tests {
         let root = RootDir::open(folder.path()).unwrap();
         assert!(matches!(root.open_file(&local("p")), Err(OpenError::NotAFile)));
         assert_eq!(root.look(&local("p")).unwrap(), EntryKind::Special);
+    }
+
+    #[test]
+    fn a_path_longer_than_the_kernels_limit_is_walked_by_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = RootDir::open(folder.path()).unwrap();
+        let segment = "d".repeat(250);
+        let mut path = LocalPath::root();
+        for _ in 0..20 {
+            let at = root.descend(&path, OFlags::PATH | OFlags::DIRECTORY).unwrap();
+            rustix::fs::mkdirat(at, segment.as_str(), Mode::from_raw_mode(0o700)).unwrap();
+            path = path.join(segment.as_ref());
+        }
+        let at = root.descend(&path, OFlags::PATH | OFlags::DIRECTORY).unwrap();
+        let file = rustix::fs::openat(at, "f", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600));
+        drop(file.unwrap());
+        let path = path.join("f".as_ref());
+        assert_eq!(root.open_file(&path).unwrap().signature.size, 0);
+        assert!(matches!(root.look(&path).unwrap(), EntryKind::File(_)));
     }
 
     #[test]

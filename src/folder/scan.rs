@@ -1,0 +1,390 @@
+//! The look that finds what events missed: a walk that compares each directory with what is known of it.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Filter, TreeWatch};
+use crate::content::{DirEntry, EntryKind, OpenError, RootDir, Signature};
+use crate::path::LocalPath;
+use crate::state::{FolderKey, KnownFile, Reader, StateError};
+
+/// What a scan reports, one by one, in the order of the walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// A file that differs from what is known, or is not known.
+    Differs(LocalPath, Signature),
+    /// A known file that the folder no longer has.
+    Gone(LocalPath),
+    /// A directory that could not be listed, and why; nothing is said of what lies in it.
+    Unreadable(LocalPath, String),
+    /// Something that is never stored, and why.
+    Skipped(LocalPath, &'static str),
+}
+
+/// How a scan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanSummary {
+    /// Regular files looked at that the filter lets through.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Directories listed.
+    pub dirs: u64,
+    /// Whether it saw all that it set out to see.
+    pub complete: bool,
+}
+
+/// Why a scan could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a scan works with.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    /// The folder.
+    pub root: &'a RootDir,
+    /// What counts in it.
+    pub filter: &'a Filter,
+    /// What is known of it.
+    pub reader: &'a Reader,
+    /// Its number there.
+    pub folder: FolderKey,
+    /// Watches each directory before it is listed; `None` where nothing is watched.
+    pub watch: Option<&'a TreeWatch>,
+    /// Ends the scan early.
+    pub cancel: &'a CancellationToken,
+}
+
+/// A link is not followed: what it points to may lie outside, or be stored twice.
+const SYMLINK: &str = "a symlink; symlinks are not followed";
+const SPECIAL: &str = "a socket, pipe or device, no file";
+const MOUNT: &str = "another filesystem is mounted here; add a folder of its own to sync it";
+
+impl Scan<'_> {
+    /// Looks at everything from `start` on down, or with `deep` unset only at `start` itself and at directories in it
+    /// of which nothing is known. `report` may wait, and may end the scan.
+    ///
+    /// # Errors
+    /// The state cannot be read. What the filesystem refuses is a finding.
+    pub fn run(
+        &self,
+        start: &LocalPath,
+        deep: bool,
+        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+    ) -> Result<ScanSummary, ScanError> {
+        let mut summary = ScanSummary { complete: true, ..ScanSummary::default() };
+        let mut visited = HashSet::new();
+        let mut stack = vec![start.clone()];
+        while let Some(dir) = stack.pop() {
+            if self.cancel.is_cancelled() {
+                summary.complete = false;
+                return Ok(summary);
+            }
+            if let Some(watch) = self.watch.filter(|_| deep) {
+                watch.cover_one(&dir);
+            }
+            let entries = match self.root.read_dir(&dir) {
+                Ok(entries) => entries,
+                // It went away, or something else took its name: what was known in it is gone.
+                Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
+                Err(error) => {
+                    summary.complete = false;
+                    visited.insert(dir.clone());
+                    if report(Finding::Unreadable(dir, error.to_string())).is_break() {
+                        return Ok(summary);
+                    }
+                    continue;
+                }
+            };
+            summary.dirs += 1;
+            let known = self.reader.files_in(self.folder, &dir)?;
+            let below_from = stack.len();
+            let ended = self.compare(&dir, entries, known, &mut stack, &mut summary, report).is_break();
+            if ended {
+                summary.complete = false;
+                return Ok(summary);
+            }
+            // Depth first and in order, so that memory holds one path of siblings and no more.
+            stack[below_from..].reverse();
+            if !deep {
+                self.keep_unknown(&mut stack, below_from)?;
+            }
+            visited.insert(dir);
+        }
+        if deep && self.report_vanished(start, &visited, report)?.is_break() {
+            summary.complete = false;
+        }
+        Ok(summary)
+    }
+
+    /// Walks the sorted names of a directory and the sorted rows known of it side by side.
+    fn compare(
+        &self,
+        dir: &LocalPath,
+        entries: Vec<DirEntry>,
+        known: Vec<KnownFile>,
+        stack: &mut Vec<LocalPath>,
+        summary: &mut ScanSummary,
+        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut known = known.into_iter().peekable();
+        for entry in entries {
+            let name = entry.name.as_encoded_bytes();
+            while let Some(row) = known.next_if(|row| row.name.as_slice() < name) {
+                self.report_gone(dir, &row, report)?;
+            }
+            let row = known.next_if(|row| row.name == name);
+            let path = dir.join(&entry.name);
+            match entry.kind {
+                EntryKind::File(signature) => {
+                    if self.filter.excludes_file(&path) {
+                        continue;
+                    }
+                    summary.files += 1;
+                    summary.bytes += signature.size;
+                    let unchanged =
+                        row.is_some_and(|row| row.signature == Some(signature) && !row.racy && !row.gone);
+                    if !unchanged {
+                        report(Finding::Differs(path, signature))?;
+                    }
+                    continue;
+                }
+                EntryKind::Dir { device } if device == self.root.id().device => {
+                    if !self.filter.excludes_dir(&path) {
+                        stack.push(path);
+                    }
+                }
+                EntryKind::Dir { .. } if self.filter.excludes_dir(&path) => {}
+                EntryKind::Dir { .. } => report(Finding::Skipped(path, MOUNT))?,
+                EntryKind::Symlink if self.filter.excludes_file(&path) => {}
+                EntryKind::Symlink => report(Finding::Skipped(path, SYMLINK))?,
+                EntryKind::Special if self.filter.excludes_file(&path) => {}
+                EntryKind::Special => report(Finding::Skipped(path, SPECIAL))?,
+            }
+            if let Some(row) = row {
+                self.report_gone(dir, &row, report)?;
+            }
+        }
+        for row in known {
+            self.report_gone(dir, &row, report)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn report_gone(
+        &self,
+        dir: &LocalPath,
+        row: &KnownFile,
+        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let path = dir.join(std::os::unix::ffi::OsStrExt::from_bytes(row.name.as_slice()));
+        // A file that was only listed on the branch was never here; one that a changed filter hides is not gone.
+        if row.gone || row.signature.is_none() || self.filter.excludes_file(&path) {
+            return ControlFlow::Continue(());
+        }
+        report(Finding::Gone(path))
+    }
+
+    /// Reports what is known in directories below `start` that the walk did not come to.
+    fn report_vanished(
+        &self,
+        start: &LocalPath,
+        visited: &HashSet<LocalPath>,
+        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ScanError> {
+        for dir in self.reader.dirs_below(self.folder, start)? {
+            let hidden = self.filter.excludes_dir(&dir)
+                || ancestors(&dir).any(|above| {
+                    // Below a directory that could not be listed nothing is known to be gone.
+                    visited.contains(&above) && self.is_unlisted(&above)
+                });
+            if visited.contains(&dir) || hidden {
+                continue;
+            }
+            for row in self.reader.files_in(self.folder, &dir)? {
+                if self.report_gone(&dir, &row, report).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn is_unlisted(&self, dir: &LocalPath) -> bool {
+        matches!(self.root.read_dir(dir), Err(OpenError::Io(_)))
+    }
+
+    /// Of the directories just found, keeps those of which nothing is known.
+    fn keep_unknown(&self, stack: &mut Vec<LocalPath>, from: usize) -> Result<(), ScanError> {
+        for dir in stack.split_off(from) {
+            if self.reader.dirs_below(self.folder, &dir)?.is_empty() {
+                stack.push(dir);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ancestors(path: &LocalPath) -> impl Iterator<Item = LocalPath> {
+    std::iter::successors(path.parent(), LocalPath::parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::hash_file;
+    use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, State};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        _state_dir: tempfile::TempDir,
+        state: State,
+        key: FolderKey,
+        filter: Filter,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let state_dir = tempfile::tempdir().unwrap();
+            let (state, _) = State::open(state_dir.path()).unwrap();
+            let key = state.folder("f").unwrap();
+            let filter = Filter::new(["*.tmp", "hidden/"], [], "").unwrap();
+            Self { folder: tempfile::tempdir().unwrap(), _state_dir: state_dir, state, key, filter }
+        }
+
+        fn write(&self, path: &str) {
+            let path = self.folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "content").unwrap();
+        }
+
+        /// Says that all of `paths` are on the branch as they are.
+        fn know(&self, paths: &[&str]) {
+            let root = RootDir::open(self.folder.path()).unwrap();
+            let changes: Vec<_> = paths
+                .iter()
+                .map(|path| {
+                    let path = LocalPath::new(Path::new(path)).unwrap();
+                    let hashed = hash_file(&mut root.open_file(&path).unwrap()).unwrap();
+                    let kind =
+                        ChangeKind::Put { signature: hashed.signature, digests: hashed.digests, racy: false };
+                    Change { path, kind }
+                })
+                .collect();
+            let batch = BatchRow {
+                id: self.state.next_batch_id().unwrap(),
+                phase: Phase::Staging,
+                transport: BatchTransport::Workspace,
+                workspace: String::new(),
+                message: String::new(),
+            };
+            self.state.open_batch(self.key, &batch, &changes, 0).unwrap();
+            self.state.close_batch(self.key, batch.id, Some("c"), &changes, 0).unwrap();
+        }
+
+        fn scan_from(&self, start: &str, deep: bool) -> (Vec<String>, ScanSummary) {
+            let root = RootDir::open(self.folder.path()).unwrap();
+            let reader = self.state.reader().unwrap();
+            let scan = Scan {
+                root: &root,
+                filter: &self.filter,
+                reader: &reader,
+                folder: self.key,
+                watch: None,
+                cancel: &CancellationToken::new(),
+            };
+            let mut found = Vec::new();
+            let mut report = |finding| {
+                found.push(match finding {
+                    Finding::Differs(path, _) => format!("differs {path}"),
+                    Finding::Gone(path) => format!("gone {path}"),
+                    Finding::Unreadable(path, _) => format!("unreadable {path}"),
+                    Finding::Skipped(path, _) => format!("skipped {path}"),
+                });
+                ControlFlow::Continue(())
+            };
+            let summary = scan.run(&LocalPath::new(Path::new(start)).unwrap(), deep, &mut report).unwrap();
+            (found, summary)
+        }
+
+        fn scan(&self) -> Vec<String> {
+            self.scan_from("", true).0
+        }
+    }
+
+    #[test]
+    fn only_what_differs_from_the_known_is_found() {
+        let f = Fixture::new();
+        for path in ["a", "d/b", "d/e/c", "x.tmp", "hidden/y"] {
+            f.write(path);
+        }
+        symlink("a", f.folder.path().join("link")).unwrap();
+        assert_eq!(f.scan(), ["differs a", "skipped link", "differs d/b", "differs d/e/c"]);
+        f.know(&["a", "d/b", "d/e/c"]);
+        assert_eq!(f.scan(), ["skipped link"]);
+        fs::write(f.folder.path().join("d/b"), "other").unwrap();
+        assert_eq!(f.scan(), ["skipped link", "differs d/b"]);
+        let (_, summary) = f.scan_from("", true);
+        assert_eq!((summary.files, summary.dirs, summary.complete), (3, 3, true));
+    }
+
+    #[test]
+    fn what_is_gone_is_found_however_it_went() {
+        let f = Fixture::new();
+        for path in ["a", "d/b", "d/e/c", "g", "h/i"] {
+            f.write(path);
+        }
+        f.know(&["a", "d/b", "d/e/c", "g", "h/i"]);
+        fs::remove_file(f.folder.path().join("a")).unwrap();
+        fs::remove_dir_all(f.folder.path().join("d")).unwrap();
+        fs::remove_file(f.folder.path().join("g")).unwrap();
+        fs::create_dir(f.folder.path().join("g")).unwrap();
+        fs::remove_dir_all(f.folder.path().join("h")).unwrap();
+        f.write("h");
+        let found = f.scan();
+        assert_eq!(found, ["gone a", "gone g", "differs h", "gone d/b", "gone d/e/c", "gone h/i"]);
+        assert_eq!(f.scan_from("d", true).0, ["gone d/b", "gone d/e/c"]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_is_not_taken_for_empty() {
+        let f = Fixture::new();
+        f.write("d/e/a");
+        f.know(&["d/e/a"]);
+        let mode = |mode| fs::set_permissions(f.folder.path().join("d"), fs::Permissions::from_mode(mode));
+        mode(0o000).unwrap();
+        // Capabilities are a thread's own: without them even root is bound by the mode.
+        let (found, summary) = std::thread::scope(|scope| {
+            let scan = scope.spawn(|| {
+                use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+                let mut mine = capabilities(None).unwrap();
+                mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+                set_capabilities(None, mine).unwrap();
+                f.scan_from("", true)
+            });
+            scan.join().unwrap()
+        });
+        mode(0o700).unwrap();
+        assert_eq!((found, summary.complete), (vec!["unreadable d".to_owned()], false));
+    }
+
+    #[test]
+    fn a_flat_look_enters_only_directories_that_are_new() {
+        let f = Fixture::new();
+        f.write("d/known/a");
+        f.know(&["d/known/a"]);
+        f.write("d/known/b");
+        f.write("d/new/c");
+        f.write("d/e");
+        assert_eq!(f.scan_from("d", false).0, ["differs d/e", "differs d/new/c"]);
+    }
+}

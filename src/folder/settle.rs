@@ -1,0 +1,279 @@
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::content::Signature;
+use crate::path::LocalPath;
+
+/// How long a file must hold still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettleLimits {
+    /// A file that was not touched for this long is looked at.
+    pub quiet: Duration,
+    /// A file that never gets quiet is looked at after this long.
+    pub max_wait: Duration,
+}
+
+/// Decides when a path that was touched is to be looked at. Pure: time comes in as `now`.
+///
+/// A path is either waiting or being examined. A touch while it is examined is not lost: the path waits again when
+/// the examination ends, and what it found must be thrown away.
+#[derive(Debug)]
+pub struct SettleStage {
+    limits: SettleLimits,
+    entries: HashMap<LocalPath, Entry>,
+    by_due: BTreeSet<(Instant, LocalPath)>,
+    /// Paths that were found busy at their last look.
+    busy: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    first: Instant,
+    due: Instant,
+    seen: Option<Signature>,
+    examining: bool,
+    touched_meanwhile: bool,
+    busy: bool,
+}
+
+/// A path whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The path.
+    pub path: LocalPath,
+    /// The signature it was found with, where it was found by a look and not by an event; it must not have changed.
+    pub seen: Option<Signature>,
+    /// It was not quiet for too long: take it as it is at one moment, writer or not.
+    pub overdue: bool,
+}
+
+/// The shortest time between two looks at a path that does not settle, whatever `quiet` is.
+const RECHECK_MIN: Duration = Duration::from_millis(200);
+
+impl SettleStage {
+    /// A stage without paths.
+    pub fn new(limits: SettleLimits) -> Self {
+        Self { limits, entries: HashMap::new(), by_due: BTreeSet::new(), busy: 0 }
+    }
+
+    /// Paths waiting or being examined.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no path waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Paths that were found written to or moving at their last look.
+    pub fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// An event said that something happened at `path`.
+    pub fn touch(&mut self, path: &LocalPath, now: Instant) {
+        self.restart(path, now, None);
+    }
+
+    /// A look found `path` with `signature`, or found nothing there.
+    pub fn found(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
+        match self.entries.get_mut(path) {
+            // An event or an earlier look is quicker to be believed than this one.
+            Some(entry) if entry.seen.is_none() || entry.seen == signature => {}
+            _ => self.restart(path, now, signature),
+        }
+    }
+
+    /// When the next path is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.by_due.first().map(|(due, _)| *due)
+    }
+
+    /// Takes at most `count` paths whose time has come; each must be answered with [`SettleStage::settled`] or
+    /// [`SettleStage::moving`].
+    pub fn take_due(&mut self, now: Instant, count: usize) -> Vec<Due> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let Some((_, path)) = self.by_due.first().filter(|(due, _)| *due <= now) else { break };
+            let path = path.clone();
+            self.by_due.pop_first();
+            if let Some(entry) = self.entries.get_mut(&path) {
+                entry.examining = true;
+                entry.touched_meanwhile = false;
+                let overdue = now.saturating_duration_since(entry.first) >= self.limits.max_wait;
+                taken.push(Due { path, seen: entry.seen, overdue });
+            }
+        }
+        taken
+    }
+
+    /// The examination of `path` came to an end. Returns whether its finding holds: `false` when the path was touched
+    /// meanwhile, and waits again.
+    pub fn settled(&mut self, path: &LocalPath, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(path) else { return true };
+        entry.examining = false;
+        if entry.touched_meanwhile {
+            let (first, quiet) = (entry.first, self.limits.quiet);
+            entry.due = (now + quiet).min(first + self.limits.max_wait).max(now);
+            self.by_due.insert((entry.due, path.clone()));
+            return false;
+        }
+        if entry.busy {
+            self.busy -= 1;
+        }
+        self.entries.remove(path);
+        true
+    }
+
+    /// `path` was found in motion, or with a writer; it is now at `signature`. It is looked at again after a quiet
+    /// time.
+    pub fn moving(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
+        let Some(entry) = self.entries.get_mut(path) else { return };
+        entry.examining = false;
+        entry.seen = signature;
+        entry.due = now + self.limits.quiet.max(RECHECK_MIN);
+        if !entry.busy {
+            entry.busy = true;
+            self.busy += 1;
+        }
+        self.by_due.insert((entry.due, path.clone()));
+    }
+
+    /// Some paths that were found in motion at their last look.
+    pub fn busy_paths(&self, count: usize) -> Vec<LocalPath> {
+        let mut paths: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| entry.busy).map(|(path, _)| path.clone()).collect();
+        paths.sort_unstable();
+        paths.truncate(count);
+        paths
+    }
+
+    fn restart(&mut self, path: &LocalPath, now: Instant, seen: Option<Signature>) {
+        let limits = self.limits;
+        let entry = self.entries.entry(path.clone()).or_insert(Entry {
+            first: now,
+            due: now,
+            seen,
+            examining: false,
+            touched_meanwhile: false,
+            busy: false,
+        });
+        entry.seen = seen;
+        if entry.examining {
+            entry.touched_meanwhile = true;
+            return;
+        }
+        self.by_due.remove(&(entry.due, path.clone()));
+        entry.due = (now + limits.quiet).min(entry.first + limits.max_wait).max(now);
+        self.by_due.insert((entry.due, path.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    const LIMITS: SettleLimits =
+        SettleLimits { quiet: Duration::from_secs(2), max_wait: Duration::from_secs(60) };
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    fn seconds(s: f64) -> Duration {
+        Duration::from_secs_f64(s)
+    }
+
+    #[test]
+    fn a_touched_file_is_due_when_it_was_quiet_long_enough() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), start);
+        stage.touch(&local("a"), start + seconds(1.5));
+        assert!(stage.take_due(start + seconds(2.0), 9).is_empty());
+        assert_eq!(stage.next_due(), Some(start + seconds(3.5)));
+        let due = stage.take_due(start + seconds(3.5), 9);
+        assert_eq!(due, [Due { path: local("a"), seen: None, overdue: false }]);
+        assert!(stage.settled(&local("a"), start + seconds(3.6)));
+        assert!(stage.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_never_gets_quiet_is_taken_at_the_maximum_wait() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let mut at = start;
+        while at < start + LIMITS.max_wait {
+            stage.touch(&local("log"), at);
+            assert!(stage.take_due(at, 9).is_empty());
+            at += seconds(0.5);
+        }
+        stage.touch(&local("log"), at);
+        let due = stage.take_due(at, 9);
+        assert!(due[0].overdue);
+        stage.moving(&local("log"), None, at);
+        assert_eq!((stage.busy(), stage.len()), (1, 1));
+        assert!(stage.take_due(at + seconds(1.9), 9).is_empty());
+        assert!(stage.take_due(at + seconds(2.0), 9)[0].overdue, "it stays overdue until it is taken");
+    }
+
+    #[test]
+    fn a_touch_during_the_examination_voids_what_it_found() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), start);
+        assert_eq!(stage.take_due(start + seconds(2.0), 9).len(), 1);
+        stage.touch(&local("a"), start + seconds(2.1));
+        assert!(!stage.settled(&local("a"), start + seconds(2.2)));
+        assert_eq!(stage.take_due(start + seconds(4.2), 9).len(), 1);
+        assert!(stage.settled(&local("a"), start + seconds(4.3)));
+    }
+
+    #[test]
+    fn a_later_look_at_the_same_file_does_not_make_it_wait_longer() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        stage.found(&local("a"), Some(signature), start);
+        stage.found(&local("a"), Some(signature), start + seconds(1.0));
+        assert_eq!(stage.next_due(), Some(start + seconds(2.0)));
+        stage.found(&local("a"), Some(Signature { size: 2, ..signature }), start + seconds(1.0));
+        assert_eq!(stage.next_due(), Some(start + seconds(3.0)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_touched_path_is_looked_at_after_its_last_touch(
+            steps in prop::collection::vec((0..4_u8, 0..3_u8, 0..3000_u64), 1..120)
+        ) {
+            let start = Instant::now();
+            let mut stage = SettleStage::new(LIMITS);
+            let (mut now, mut out, mut fresh) = (start, Vec::new(), std::collections::HashSet::new());
+            for (what, name, millis) in steps {
+                let path = local(&name.to_string());
+                now += Duration::from_millis(millis);
+                match what {
+                    0 => { stage.touch(&path, now); fresh.insert(path); }
+                    1 => out.extend(stage.take_due(now, 2).into_iter().map(|due| due.path)),
+                    2 => if let Some(path) = out.pop()
+                        && stage.settled(&path, now) { fresh.remove(&path); },
+                    _ => if let Some(path) = out.pop() { stage.moving(&path, None, now); },
+                }
+                prop_assert!(stage.by_due.len() + out.len() == stage.len());
+            }
+            for path in out { if stage.settled(&path, now) { fresh.remove(&path); } }
+            for _ in 0..20 {
+                now += LIMITS.max_wait;
+                for due in stage.take_due(now, 99) {
+                    if stage.settled(&due.path, now) { fresh.remove(&due.path); }
+                }
+            }
+            prop_assert!(fresh.is_empty() && stage.is_empty() && stage.busy() == 0);
+        }
+    }
+}

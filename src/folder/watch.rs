@@ -1,0 +1,335 @@
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::event::{EventKindMask, ModifyKind, RenameMode};
+use notify::{
+    Config, ErrorKind, Event, EventKind, PathOp, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher,
+};
+use tokio::sync::Notify;
+use walkdir::WalkDir;
+
+use super::{Filter, Hint, Hints};
+use crate::path::{LocalPath, printable};
+
+/// Where the watcher leaves its hints. The watcher's thread only notes them down; it never waits.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    hints: Mutex<Hints>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    /// Adds a hint and wakes who waits for one.
+    pub fn add(&self, hint: Hint) {
+        self.lock().add(hint);
+        self.arrived.notify_one();
+    }
+
+    /// Takes all hints.
+    pub fn take(&self) -> Vec<Hint> {
+        self.lock().take()
+    }
+
+    /// How many hints wait.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no hint waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns when there is a hint.
+    pub async fn arrival(&self) {
+        while self.is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hints> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much of a folder the kernel watches for us.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Coverage {
+    /// Every directory.
+    #[default]
+    Full,
+    /// Only the first `watched` directories: `fs.inotify.max_user_watches` is used up.
+    LimitReached {
+        /// Directories that are watched.
+        watched: usize,
+    },
+    /// Nothing: no inotify instance is to be had (`fs.inotify.max_user_instances`), or the filesystem tells of no
+    /// remote changes.
+    None {
+        /// Which of them, and what to do.
+        reason: String,
+    },
+}
+
+/// The watches on a folder's directories: one for each, none of them recursive, none through a symlink.
+pub struct TreeWatch {
+    watcher: Mutex<RecommendedWatcher>,
+    root: PathBuf,
+    watched: Mutex<BTreeSet<LocalPath>>,
+    limit_reached: Mutex<bool>,
+}
+
+/// Watches asked for at once.
+const BATCH: usize = 512;
+
+impl TreeWatch {
+    /// A watcher for the folder at `root` that leaves its hints in `inbox`. It watches nothing yet.
+    ///
+    /// # Errors
+    /// No inotify instance is to be had.
+    pub fn new(root: &Path, inbox: Arc<Inbox>) -> notify::Result<Self> {
+        let kinds = EventKindMask::CREATE
+            | EventKindMask::REMOVE
+            | EventKindMask::MODIFY_DATA
+            | EventKindMask::MODIFY_META
+            | EventKindMask::MODIFY_NAME
+            | EventKindMask::ACCESS_CLOSE;
+        let config = Config::default().with_follow_symlinks(false).with_event_kinds(kinds);
+        let at = root.to_path_buf();
+        let handler = move |event: notify::Result<Event>| {
+            for hint in hints_of(&at, event) {
+                inbox.add(hint);
+            }
+        };
+        Ok(Self {
+            watcher: Mutex::new(RecommendedWatcher::new(handler, config)?),
+            root: root.to_path_buf(),
+            watched: Mutex::default(),
+            limit_reached: Mutex::default(),
+        })
+    }
+
+    /// Watches `start` and every directory below it that `filter` lets through, and stops watching what was watched
+    /// below it and is gone. What appears while this runs either is watched or is hinted at by its parent's watch.
+    pub fn cover(&self, start: &LocalPath, device: u64, filter: &Filter) {
+        let walk =
+            WalkDir::new(start.under(&self.root)).follow_links(false).into_iter().filter_entry(|entry| {
+                // The start itself may be a link: the folder's path is its owner's to choose.
+                entry.depth() == 0
+                    || entry.file_type().is_dir()
+                        && !LocalPath::below(&self.root, entry.path())
+                            .is_none_or(|path| filter.excludes_dir(&path))
+            });
+        let mut found = BTreeSet::new();
+        let mut batch = Vec::with_capacity(BATCH);
+        for entry in walk.flatten() {
+            let elsewhere = !entry.metadata().is_ok_and(|metadata| metadata.dev() == device);
+            if elsewhere && entry.depth() > 0 {
+                continue;
+            }
+            let Some(path) = LocalPath::below(&self.root, entry.path()) else { continue };
+            found.insert(path.clone());
+            batch.push(path);
+            if batch.len() == BATCH {
+                self.watch(std::mem::take(&mut batch));
+            }
+        }
+        self.watch(batch);
+        let stale: Vec<_> = {
+            let watched = lock(&self.watched);
+            watched.iter().filter(|path| path.starts_with(start) && !found.contains(path)).cloned().collect()
+        };
+        self.unwatch(&stale);
+    }
+
+    /// Watches one directory more.
+    pub fn cover_one(&self, dir: &LocalPath) {
+        self.watch(vec![dir.clone()]);
+    }
+
+    /// Stops watching `start` and everything below it.
+    pub fn uncover(&self, start: &LocalPath) {
+        let stale: Vec<_> =
+            lock(&self.watched).iter().filter(|path| path.starts_with(start)).cloned().collect();
+        self.unwatch(&stale);
+    }
+
+    /// How many directories are watched.
+    pub fn watched(&self) -> usize {
+        lock(&self.watched).len()
+    }
+
+    /// How much of the folder is covered.
+    pub fn coverage(&self) -> Coverage {
+        if *lock(&self.limit_reached) {
+            Coverage::LimitReached { watched: self.watched() }
+        } else {
+            Coverage::Full
+        }
+    }
+
+    fn watch(&self, dirs: Vec<LocalPath>) {
+        let config = |path: &LocalPath| {
+            // A link in a directory's place is not followed; the folder itself may be one.
+            WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(path.is_root())
+        };
+        let mut operations: Vec<_> =
+            dirs.iter().map(|path| PathOp::Watch(path.under(&self.root), config(path))).collect();
+        let mut failed = BTreeSet::new();
+        let mut limit_reached = false;
+        while !operations.is_empty() {
+            let Err(error) = lock(&self.watcher).update_paths(std::mem::take(&mut operations)) else { break };
+            let path = error.origin.as_ref().map(|operation| operation.as_path().to_path_buf());
+            if let Some(path) = path.as_deref().and_then(|path| LocalPath::below(&self.root, path)) {
+                failed.insert(path);
+            }
+            if matches!(error.source.kind, ErrorKind::MaxFilesWatch) {
+                limit_reached = true;
+                failed.extend(
+                    error.remaining.iter().filter_map(|op| LocalPath::below(&self.root, op.as_path())),
+                );
+                break;
+            }
+            // Gone already, or not readable: the scan tells which, for this entry alone.
+            operations = error.remaining;
+        }
+        if limit_reached {
+            *lock(&self.limit_reached) = true;
+        }
+        lock(&self.watched).extend(dirs.into_iter().filter(|path| !failed.contains(path)));
+    }
+
+    fn unwatch(&self, dirs: &[LocalPath]) {
+        if dirs.is_empty() {
+            return;
+        }
+        for path in dirs {
+            // Mostly the kernel has forgotten it already.
+            let _ = lock(&self.watcher).unwatch(&path.under(&self.root));
+        }
+        let mut watched = lock(&self.watched);
+        for path in dirs {
+            watched.remove(path);
+        }
+        drop(watched);
+        *lock(&self.limit_reached) = false;
+    }
+}
+
+impl std::fmt::Debug for TreeWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TreeWatch({}, {} directories)", printable(&self.root), self.watched())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an event says of the folder at `root`.
+fn hints_of(root: &Path, event: notify::Result<Event>) -> Vec<Hint> {
+    let everything = || vec![Hint::Tree(LocalPath::root())];
+    let event = match event {
+        // The kernel's queue ran over: anything may have happened.
+        Ok(event) if event.need_rescan() => return everything(),
+        Ok(event) => event,
+        Err(_) => return everything(),
+    };
+    match event.kind {
+        // Both halves were told one by one.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Vec::new(),
+        _ => event
+            .paths
+            .iter()
+            .map(|path| LocalPath::below(root, path).map_or(Hint::Tree(LocalPath::root()), Hint::Path))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    fn no_filter() -> Filter {
+        Filter::new([], [], "").unwrap()
+    }
+
+    fn device(path: &Path) -> u64 {
+        std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).unwrap())
+    }
+
+    /// Collects hints until `wanted` is among them.
+    async fn hinted(inbox: &Inbox, wanted: &Hint) {
+        let all = async {
+            loop {
+                inbox.arrival().await;
+                if inbox.take().contains(wanted) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all).await.expect("the hint comes");
+    }
+
+    #[tokio::test]
+    async fn what_happens_in_a_covered_directory_is_hinted_at() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        assert_eq!((watch.watched(), watch.coverage()), (3, Coverage::Full));
+
+        fs::write(dir.path().join("a/b/f"), "x").unwrap();
+        hinted(&inbox, &Hint::Path(local("a/b/f"))).await;
+        fs::rename(dir.path().join("a/b"), dir.path().join("c")).unwrap();
+        hinted(&inbox, &Hint::Path(local("c"))).await;
+        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        fs::write(dir.path().join("c/f"), "y").unwrap();
+        hinted(&inbox, &Hint::Path(local("c/f"))).await;
+        assert_eq!(watch.watched(), 3, "the old name is watched no more");
+    }
+
+    #[tokio::test]
+    async fn a_directory_renamed_there_and_back_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
+        hinted(&inbox, &Hint::Path(local("a"))).await;
+        watch.cover(&local("a"), device(dir.path()), &no_filter());
+        fs::write(dir.path().join("a/f"), "x").unwrap();
+        hinted(&inbox, &Hint::Path(local("a/f"))).await;
+    }
+
+    #[test]
+    fn excluded_directories_and_links_are_not_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("cache/deep")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
+        let watch = TreeWatch::new(dir.path(), Arc::default()).unwrap();
+        let filter = Filter::new(["cache/"], [], "").unwrap();
+        watch.cover(&LocalPath::root(), device(dir.path()), &filter);
+        assert_eq!(watch.watched(), 1);
+    }
+
+    #[test]
+    fn an_overflow_of_the_kernels_queue_hints_at_everything() {
+        let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        assert_eq!(hints_of(Path::new("/data"), Ok(overflow)), [Hint::Tree(LocalPath::root())]);
+        let broken = notify::Error::generic("read failed");
+        assert_eq!(hints_of(Path::new("/data"), Err(broken)), [Hint::Tree(LocalPath::root())]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Whether someone has a file open for writing.
+//!
+//! The kernel knows, and says so when it refuses a read lease (`fcntl F_SETLEASE F_RDLCK`): EAGAIN while anyone has
+//! the file open or mapped for writing. It grants leases on one's own files and, with CAP_LEASE, on others'. Where it
+//! grants none, `/proc/*/fd` shows what the processes one may look into have open.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::content::OpenFile;
+
+/// Looks for writers; remembers for a moment what `/proc` said, since reading all of it costs milliseconds.
+#[derive(Debug, Default)]
+pub struct Writers {
+    read_last: Mutex<Option<(Instant, OpenFiles)>>,
+}
+
+/// Device and inode of each file.
+type OpenFiles = HashSet<(u64, u64)>;
+
+/// How long a reading of `/proc` serves.
+const PROC_SERVES: Duration = Duration::from_millis(200);
+
+const F_SETLEASE: i32 = 1024;
+const F_RDLCK: usize = 0;
+const F_UNLCK: usize = 2;
+
+enum Lease {
+    Granted,
+    HasWriter,
+    NotForUs,
+}
+
+impl Writers {
+    /// Whether anyone is known to have `file` open for writing.
+    pub fn has_writer(&self, file: &OpenFile) -> bool {
+        match try_lease(file) {
+            Lease::Granted => false,
+            Lease::HasWriter => true,
+            Lease::NotForUs => self.proc_shows_writer(file),
+        }
+    }
+
+    fn proc_shows_writer(&self, file: &OpenFile) -> bool {
+        let Ok(metadata) = file.file.metadata() else { return false };
+        let id = (metadata.dev(), metadata.ino());
+        let mut read_last = self.read_last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*read_last {
+            Some((at, files)) if at.elapsed() < PROC_SERVES => files.contains(&id),
+            _ => {
+                let files = open_for_writing();
+                let found = files.contains(&id);
+                *read_last = Some((Instant::now(), files));
+                found
+            }
+        }
+    }
+}
+
+/// Asks for a lease and gives it back at once. A writer that opens the file in between waits for that moment and makes
+/// the kernel send us SIGIO, which the service ignores.
+fn try_lease(file: &OpenFile) -> Lease {
+    let fd = file.file.as_raw_fd();
+    match nc::fcntl(fd, F_SETLEASE, F_RDLCK) {
+        Ok(_) => {
+            let _ = nc::fcntl(fd, F_SETLEASE, F_UNLCK);
+            Lease::Granted
+        }
+        Err(nc::EAGAIN) => Lease::HasWriter,
+        Err(_) => Lease::NotForUs,
+    }
+}
+
+/// Device and inode of every regular file that a process we may look into has open for writing.
+fn open_for_writing() -> OpenFiles {
+    let mut found = HashSet::new();
+    let Ok(processes) = fs::read_dir("/proc") else { return found };
+    let is_pid = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    for process in processes.flatten().filter(|entry| is_pid(&entry.file_name())) {
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        for descriptor in descriptors.flatten() {
+            let info = process.path().join("fdinfo").join(descriptor.file_name());
+            if !fs::read_to_string(info).is_ok_and(|info| says_writable(&info)) {
+                continue;
+            }
+            if let Ok(metadata) = fs::metadata(descriptor.path())
+                && metadata.is_file()
+            {
+                found.insert((metadata.dev(), metadata.ino()));
+            }
+        }
+    }
+    found
+}
+
+/// Reads the access mode from the octal `flags:` line of a `/proc/PID/fdinfo/FD`.
+fn says_writable(info: &str) -> bool {
+    const ACCESS_MODE: u32 = 0o3;
+    info.lines()
+        .find_map(|line| line.strip_prefix("flags:"))
+        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+        .is_some_and(|flags| flags & ACCESS_MODE != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::RootDir;
+    use crate::path::LocalPath;
+    use std::path::Path;
+
+    #[test]
+    fn a_writer_is_seen_by_the_lease_and_by_proc() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "x").unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        let open = || root.open_file(&LocalPath::new(Path::new("f")).unwrap()).unwrap();
+        assert!(!Writers::default().has_writer(&open()));
+        assert!(!Writers::default().proc_shows_writer(&open()));
+        let writer = fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap();
+        assert!(Writers::default().has_writer(&open()));
+        assert!(Writers::default().proc_shows_writer(&open()));
+        drop(writer);
+        assert!(!Writers::default().has_writer(&open()));
+    }
+
+    #[test]
+    fn readers_are_no_writers() {
+        assert!(!says_writable("pos:\t0\nflags:\t02100000\n"));
+        assert!(says_writable("pos:\t0\nflags:\t0100001\n"));
+        assert!(says_writable("pos:\t0\nflags:\t0100002\n"));
+        assert!(!says_writable("nonsense"));
+    }
+}
