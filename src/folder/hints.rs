@@ -7,20 +7,17 @@ use crate::path::LocalPath;
 pub enum Hint {
     /// At this one path.
     Path(LocalPath),
-    /// At the names in this directory, and below those that are new.
-    Dir(LocalPath),
     /// At everything from here on down.
     Tree(LocalPath),
 }
 
-/// A bounded set of hints that forgets nothing: when it grows too large it gets coarser, first to a directory, then
-/// to the whole folder.
+/// A bounded set of hints that forgets nothing: when it grows too large it gets coarser, first to all below a
+/// directory, then to the whole folder.
 #[derive(Debug)]
 pub struct Hints {
     /// Single names by their directory.
     paths: BTreeMap<LocalPath, BTreeSet<LocalPath>>,
     paths_total: usize,
-    dirs: BTreeSet<LocalPath>,
     trees: BTreeSet<LocalPath>,
     limits: HintLimits,
 }
@@ -40,7 +37,7 @@ impl Default for Hints {
 
 impl Hints {
     fn with_limits(limits: HintLimits) -> Self {
-        Self { paths: BTreeMap::new(), paths_total: 0, dirs: BTreeSet::new(), trees: BTreeSet::new(), limits }
+        Self { paths: BTreeMap::new(), paths_total: 0, trees: BTreeSet::new(), limits }
     }
 
     /// Whether there is nothing to look at.
@@ -50,14 +47,13 @@ impl Hints {
 
     /// How many hints are held.
     pub fn len(&self) -> usize {
-        self.paths_total + self.dirs.len() + self.trees.len()
+        self.paths_total + self.trees.len()
     }
 
     /// Adds a hint, or nothing where a coarser one covers it.
     pub fn add(&mut self, hint: Hint) {
         match hint {
             Hint::Path(path) => self.add_path(path),
-            Hint::Dir(dir) => self.add_dir(dir),
             Hint::Tree(tree) => self.add_tree(tree),
         }
         if self.len() > self.limits.total {
@@ -69,14 +65,13 @@ impl Hints {
     pub fn take(&mut self) -> Vec<Hint> {
         let taken = std::mem::replace(self, Self::with_limits(self.limits));
         let trees = taken.trees.into_iter().map(Hint::Tree);
-        let dirs = taken.dirs.into_iter().map(Hint::Dir);
         let paths = taken.paths.into_values().flatten().map(Hint::Path);
-        trees.chain(dirs).chain(paths).collect()
+        trees.chain(paths).collect()
     }
 
     fn add_path(&mut self, path: LocalPath) {
         let Some(parent) = path.parent() else { return self.add_tree(path) };
-        if self.dirs.contains(&parent) || self.in_a_tree(&path) {
+        if self.in_a_tree(&path) {
             return;
         }
         let names = self.paths.entry(parent.clone()).or_default();
@@ -84,18 +79,8 @@ impl Hints {
             self.paths_total += 1;
         }
         if names.len() > self.limits.in_one_dir {
-            self.add_dir(parent);
+            self.add_tree(parent);
         }
-    }
-
-    fn add_dir(&mut self, dir: LocalPath) {
-        if self.in_a_tree(&dir) {
-            return;
-        }
-        if let Some(names) = self.paths.remove(&dir) {
-            self.paths_total -= names.len();
-        }
-        self.dirs.insert(dir);
     }
 
     fn add_tree(&mut self, tree: LocalPath) {
@@ -104,7 +89,6 @@ impl Hints {
         }
         let inside = |path: &LocalPath| path.starts_with(&tree);
         self.trees.retain(|path| !inside(path));
-        self.dirs.retain(|path| !inside(path));
         let total = &mut self.paths_total;
         self.paths.retain(|dir, names| {
             let before = names.len();
@@ -147,7 +131,6 @@ mod tests {
     fn covers(hints: &[Hint], path: &LocalPath) -> bool {
         hints.iter().any(|hint| match hint {
             Hint::Path(at) => at == path,
-            Hint::Dir(dir) => path.parent().as_ref() == Some(dir),
             Hint::Tree(tree) => path.starts_with(tree),
         })
     }
@@ -159,7 +142,7 @@ mod tests {
             hints.add(Hint::Path(local(&format!("d/{n}"))));
         }
         hints.add(Hint::Path(local("e/1")));
-        assert_eq!(hints.take(), [Hint::Dir(local("d")), Hint::Path(local("e/1"))]);
+        assert_eq!(hints.take(), [Hint::Tree(local("d")), Hint::Path(local("e/1"))]);
         assert!(hints.is_empty());
     }
 
@@ -168,7 +151,7 @@ mod tests {
         let mut hints = Hints::default();
         hints.add(Hint::Path(local("d")));
         hints.add(Hint::Path(local("d/a/1")));
-        hints.add(Hint::Dir(local("d/b")));
+        hints.add(Hint::Tree(local("d/b")));
         hints.add(Hint::Tree(local("d")));
         hints.add(Hint::Path(local("d/c")));
         hints.add(Hint::Path(local("da")));
@@ -178,18 +161,14 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_ever_forgotten_and_the_set_stays_small(
-            added in prop::collection::vec((0..3_u8, prop::collection::vec(0..4_u8, 0..4)), 0..200)
+            added in prop::collection::vec((0..4_u8, prop::collection::vec(0..4_u8, 0..4)), 0..200)
         ) {
             let mut hints = Hints::with_limits(HintLimits { total: 12, in_one_dir: 3 });
             let mut wanted = Vec::new();
             for (kind, segments) in added {
                 let path = local(&segments.iter().map(ToString::to_string).collect::<Vec<_>>().join("/"));
                 wanted.push(path.clone());
-                hints.add(match kind {
-                    0 => Hint::Tree(path),
-                    1 => { wanted.pop(); wanted.push(path.join("x".as_ref())); Hint::Dir(path) }
-                    _ => Hint::Path(path),
-                });
+                hints.add(if kind == 0 { Hint::Tree(path) } else { Hint::Path(path) });
                 prop_assert!(hints.len() <= 12);
             }
             let count = hints.len();

@@ -5,8 +5,10 @@
 //! ([`writers`]) before its content is taken ([`examine`]). [`intake`] is the shell that drives these stages with a
 //! clock and hands finished changes on.
 
+pub mod examine;
 mod filter;
 mod hints;
+pub mod intake;
 pub mod scan;
 mod settle;
 mod watch;

@@ -67,15 +67,13 @@ const SPECIAL: &str = "a socket, pipe or device, no file";
 const MOUNT: &str = "another filesystem is mounted here; add a folder of its own to sync it";
 
 impl Scan<'_> {
-    /// Looks at everything from `start` on down, or with `deep` unset only at `start` itself and at directories in it
-    /// of which nothing is known. `report` may wait, and may end the scan.
+    /// Looks at everything from `start` on down. `report` may wait, and may end the scan.
     ///
     /// # Errors
     /// The state cannot be read. What the filesystem refuses is a finding.
     pub fn run(
         &self,
         start: &LocalPath,
-        deep: bool,
         report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
     ) -> Result<ScanSummary, ScanError> {
         let mut summary = ScanSummary { complete: true, ..ScanSummary::default() };
@@ -86,7 +84,7 @@ impl Scan<'_> {
                 summary.complete = false;
                 return Ok(summary);
             }
-            if let Some(watch) = self.watch.filter(|_| deep) {
+            if let Some(watch) = self.watch {
                 watch.cover_one(&dir);
             }
             let entries = match self.root.read_dir(&dir) {
@@ -112,12 +110,9 @@ impl Scan<'_> {
             }
             // Depth first and in order, so that memory holds one path of siblings and no more.
             stack[below_from..].reverse();
-            if !deep {
-                self.keep_unknown(&mut stack, below_from)?;
-            }
             visited.insert(dir);
         }
-        if deep && self.report_vanished(start, &visited, report)?.is_break() {
+        if self.report_vanished(start, &visited, report)?.is_break() {
             summary.complete = false;
         }
         Ok(summary)
@@ -219,16 +214,6 @@ impl Scan<'_> {
     fn is_unlisted(&self, dir: &LocalPath) -> bool {
         matches!(self.root.read_dir(dir), Err(OpenError::Io(_)))
     }
-
-    /// Of the directories just found, keeps those of which nothing is known.
-    fn keep_unknown(&self, stack: &mut Vec<LocalPath>, from: usize) -> Result<(), ScanError> {
-        for dir in stack.split_off(from) {
-            if self.reader.dirs_below(self.folder, &dir)?.is_empty() {
-                stack.push(dir);
-            }
-        }
-        Ok(())
-    }
 }
 
 fn ancestors(path: &LocalPath) -> impl Iterator<Item = LocalPath> {
@@ -291,7 +276,7 @@ mod tests {
             self.state.close_batch(self.key, batch.id, Some("c"), &changes, 0).unwrap();
         }
 
-        fn scan_from(&self, start: &str, deep: bool) -> (Vec<String>, ScanSummary) {
+        fn scan_from(&self, start: &str) -> (Vec<String>, ScanSummary) {
             let root = RootDir::open(self.folder.path()).unwrap();
             let reader = self.state.reader().unwrap();
             let scan = Scan {
@@ -312,12 +297,12 @@ mod tests {
                 });
                 ControlFlow::Continue(())
             };
-            let summary = scan.run(&LocalPath::new(Path::new(start)).unwrap(), deep, &mut report).unwrap();
+            let summary = scan.run(&LocalPath::new(Path::new(start)).unwrap(), &mut report).unwrap();
             (found, summary)
         }
 
         fn scan(&self) -> Vec<String> {
-            self.scan_from("", true).0
+            self.scan_from("").0
         }
     }
 
@@ -333,7 +318,7 @@ mod tests {
         assert_eq!(f.scan(), ["skipped link"]);
         fs::write(f.folder.path().join("d/b"), "other").unwrap();
         assert_eq!(f.scan(), ["skipped link", "differs d/b"]);
-        let (_, summary) = f.scan_from("", true);
+        let (_, summary) = f.scan_from("");
         assert_eq!((summary.files, summary.dirs, summary.complete), (3, 3, true));
     }
 
@@ -352,7 +337,7 @@ mod tests {
         f.write("h");
         let found = f.scan();
         assert_eq!(found, ["gone a", "gone g", "differs h", "gone d/b", "gone d/e/c", "gone h/i"]);
-        assert_eq!(f.scan_from("d", true).0, ["gone d/b", "gone d/e/c"]);
+        assert_eq!(f.scan_from("d").0, ["gone d/b", "gone d/e/c"]);
     }
 
     #[test]
@@ -369,22 +354,11 @@ mod tests {
                 let mut mine = capabilities(None).unwrap();
                 mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
                 set_capabilities(None, mine).unwrap();
-                f.scan_from("", true)
+                f.scan_from("")
             });
             scan.join().unwrap()
         });
         mode(0o700).unwrap();
         assert_eq!((found, summary.complete), (vec!["unreadable d".to_owned()], false));
-    }
-
-    #[test]
-    fn a_flat_look_enters_only_directories_that_are_new() {
-        let f = Fixture::new();
-        f.write("d/known/a");
-        f.know(&["d/known/a"]);
-        f.write("d/known/b");
-        f.write("d/new/c");
-        f.write("d/e");
-        assert_eq!(f.scan_from("d", false).0, ["differs d/e", "differs d/new/c"]);
     }
 }

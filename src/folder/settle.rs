@@ -31,6 +31,10 @@ pub struct SettleStage {
 #[derive(Debug, Clone)]
 struct Entry {
     first: Instant,
+    /// It is looked at no later than this, quiet or not.
+    deadline: Instant,
+    /// Looks past the maximum wait that failed.
+    failed: u32,
     due: Instant,
     seen: Option<Signature>,
     examining: bool,
@@ -116,8 +120,7 @@ impl SettleStage {
         let Some(entry) = self.entries.get_mut(path) else { return true };
         entry.examining = false;
         if entry.touched_meanwhile {
-            let (first, quiet) = (entry.first, self.limits.quiet);
-            entry.due = (now + quiet).min(first + self.limits.max_wait).max(now);
+            entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);
             self.by_due.insert((entry.due, path.clone()));
             return false;
         }
@@ -129,12 +132,22 @@ impl SettleStage {
     }
 
     /// `path` was found in motion, or with a writer; it is now at `signature`. It is looked at again after a quiet
-    /// time.
+    /// time. A path that would not hold still even for one reading is read ever more rarely, since each try reads all
+    /// of it.
     pub fn moving(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
         let Some(entry) = self.entries.get_mut(path) else { return };
         entry.examining = false;
         entry.seen = signature;
-        entry.due = now + self.limits.quiet.max(RECHECK_MIN);
+        let recheck = self.limits.quiet.max(RECHECK_MIN);
+        if now.saturating_duration_since(entry.first) >= self.limits.max_wait {
+            let pause =
+                recheck.saturating_mul(1 << entry.failed.min(16)).min(self.limits.max_wait.max(recheck));
+            entry.failed = entry.failed.saturating_add(1);
+            entry.deadline = now + pause;
+            entry.due = entry.deadline;
+        } else {
+            entry.due = now + recheck;
+        }
         if !entry.busy {
             entry.busy = true;
             self.busy += 1;
@@ -155,6 +168,8 @@ impl SettleStage {
         let limits = self.limits;
         let entry = self.entries.entry(path.clone()).or_insert(Entry {
             first: now,
+            deadline: now + limits.max_wait,
+            failed: 0,
             due: now,
             seen,
             examining: false,
@@ -167,7 +182,7 @@ impl SettleStage {
             return;
         }
         self.by_due.remove(&(entry.due, path.clone()));
-        entry.due = (now + limits.quiet).min(entry.first + limits.max_wait).max(now);
+        entry.due = (now + limits.quiet).min(entry.deadline).max(now);
         self.by_due.insert((entry.due, path.clone()));
     }
 }
@@ -220,6 +235,28 @@ mod tests {
         assert_eq!((stage.busy(), stage.len()), (1, 1));
         assert!(stage.take_due(at + seconds(1.9), 9).is_empty());
         assert!(stage.take_due(at + seconds(2.0), 9)[0].overdue, "it stays overdue until it is taken");
+    }
+
+    #[test]
+    fn a_file_that_will_not_hold_still_is_read_ever_more_rarely() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let (mut now, mut looks) = (start, Vec::new());
+        while now < start + seconds(600.0) {
+            stage.touch(&local("log"), now);
+            for due in stage.take_due(now, 9) {
+                looks.push(now.duration_since(start).as_secs());
+                stage.moving(&due.path, None, now);
+            }
+            now += seconds(0.5);
+        }
+        assert_eq!(looks[..7], [60, 62, 66, 74, 90, 122, 182]);
+        stage.touch(&local("log"), now);
+        assert_eq!(
+            stage.next_due(),
+            Some(now + seconds(2.0)),
+            "once quiet, it is looked at as soon as any other"
+        );
     }
 
     #[test]

@@ -139,20 +139,21 @@ impl TreeWatch {
         self.watch(batch);
         let stale: Vec<_> = {
             let watched = lock(&self.watched);
-            watched.iter().filter(|path| path.starts_with(start) && !found.contains(path)).cloned().collect()
+            below(&watched, start).filter(|path| !found.contains(path)).cloned().collect()
         };
         self.unwatch(&stale);
     }
 
-    /// Watches one directory more.
+    /// Watches one directory that is not watched yet.
     pub fn cover_one(&self, dir: &LocalPath) {
-        self.watch(vec![dir.clone()]);
+        if !lock(&self.watched).contains(dir) {
+            self.watch(vec![dir.clone()]);
+        }
     }
 
     /// Stops watching `start` and everything below it.
     pub fn uncover(&self, start: &LocalPath) {
-        let stale: Vec<_> =
-            lock(&self.watched).iter().filter(|path| path.starts_with(start)).cloned().collect();
+        let stale: Vec<_> = below(&lock(&self.watched), start).cloned().collect();
         self.unwatch(&stale);
     }
 
@@ -222,6 +223,11 @@ impl std::fmt::Debug for TreeWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TreeWatch({}, {} directories)", printable(&self.root), self.watched())
     }
+}
+
+/// What of `paths` is `start` or lies below it; its order keeps a directory's content together.
+fn below<'a>(paths: &'a BTreeSet<LocalPath>, start: &'a LocalPath) -> impl Iterator<Item = &'a LocalPath> {
+    paths.range(start.clone()..).take_while(|path| path.starts_with(start))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

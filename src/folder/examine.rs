@@ -1,0 +1,340 @@
+//! The look at one path whose time has come: what is it, has it changed, and may it be taken?
+
+use std::sync::Arc;
+
+use super::writers::Writers;
+use super::{Due, Filter};
+use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file};
+use crate::path::{LocalPath, RepoPath};
+use crate::state::{Change, ChangeKind, FileRow, FolderKey, ProblemKind, ProblemRow, State, StateError};
+
+/// What an examination found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Examined {
+    /// Nothing to do: it is as it is known, or it does not count.
+    Nothing,
+    /// It is moving, or someone writes to it; its signature by now.
+    Moving(Option<Signature>),
+    /// It is a directory.
+    Directory,
+    /// It is finished and differs from the branch.
+    Finished(Change),
+    /// It cannot be taken as it is; the problem is written down. Whether it is another one than before.
+    Problem(ProblemRow, bool),
+}
+
+/// What an examination works with.
+#[derive(Debug, Clone)]
+pub struct Examiner {
+    /// The folder.
+    pub root: Arc<RootDir>,
+    /// What counts in it.
+    pub filter: Arc<Filter>,
+    /// What is known of it.
+    pub state: State,
+    /// Its number there.
+    pub folder: FolderKey,
+    /// Where it stands on the branch.
+    pub remote_dir: RepoPath,
+    /// Larger files are refused, in bytes.
+    pub max_file_size: Option<u64>,
+    /// Whether a file that is gone here is to go from the branch.
+    pub mirror: bool,
+    /// Looks for writers.
+    pub writers: Arc<Writers>,
+}
+
+enum Verdict {
+    Done(Examined),
+    /// The branch holds this content already; only the signature is to be remembered.
+    Confirm(Signature, Hashed),
+    /// It is gone, and the branch keeps it.
+    MarkGone,
+}
+
+impl Examiner {
+    /// Examines all of `due`, and writes down at once what needs no commit. Blocks for as long as reading takes.
+    ///
+    /// # Errors
+    /// The state cannot be read or written; then nothing was decided.
+    pub fn examine(&self, due: &[Due]) -> Result<Vec<Examined>, StateError> {
+        let mut confirmed = Vec::new();
+        let mut gone = Vec::new();
+        let mut examined = Vec::with_capacity(due.len());
+        for due in due {
+            examined.push(match self.look(due)? {
+                Verdict::Done(examined) => examined,
+                Verdict::Confirm(signature, hashed) => {
+                    confirmed.push((due.path.clone(), signature, hashed.digests.sha256, hashed.racy));
+                    Examined::Nothing
+                }
+                Verdict::MarkGone => {
+                    gone.push(due.path.clone());
+                    Examined::Nothing
+                }
+            });
+        }
+        if !confirmed.is_empty() {
+            self.state.confirm_files(self.folder, &confirmed)?;
+            for (path, ..) in &confirmed {
+                self.state.clear_problem(self.folder, path)?;
+            }
+        }
+        if !gone.is_empty() {
+            self.state.mark_gone(self.folder, &gone)?;
+        }
+        Ok(examined)
+    }
+
+    fn look(&self, due: &Due) -> Result<Verdict, StateError> {
+        let path = &due.path;
+        match self.root.look(path) {
+            Ok(EntryKind::File(signature)) => self.look_at_file(due, signature),
+            Ok(EntryKind::Dir { .. }) => Ok(Verdict::Done(Examined::Directory)),
+            Ok(EntryKind::Symlink | EntryKind::Special)
+            | Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => self.gone(path),
+            Err(error @ OpenError::Io(_)) => self.problem(path, ProblemKind::Unreadable, &error, None),
+        }
+    }
+
+    fn look_at_file(&self, due: &Due, signature: Signature) -> Result<Verdict, StateError> {
+        let path = &due.path;
+        if self.filter.excludes_file(path) {
+            return Ok(Verdict::Done(Examined::Nothing));
+        }
+        if due.seen.is_some_and(|seen| seen != signature) && !due.overdue {
+            return Ok(Verdict::Done(Examined::Moving(Some(signature))));
+        }
+        let row = self.state.file(self.folder, path)?;
+        let is_known =
+            |row: &FileRow| row.known.signature == Some(signature) && !row.known.racy && !row.known.gone;
+        if row.as_ref().is_some_and(is_known) {
+            return Ok(Verdict::Done(Examined::Nothing));
+        }
+        if let Some(problem) = self.state.problem(self.folder, path)?
+            && matches!(problem.kind, ProblemKind::Quarantined | ProblemKind::Refused)
+            && problem.signature == Some(signature)
+            && self.is_still_refused(&problem, signature)
+        {
+            return Ok(Verdict::Done(Examined::Nothing));
+        }
+        if let Err(refusal) = RepoPath::for_file(&self.remote_dir, path) {
+            return self.problem(path, ProblemKind::Refused, &refusal, Some(signature));
+        }
+        if let Some(limit) = self.max_file_size.filter(|limit| signature.size > *limit) {
+            let reason = format!(
+                "it is larger than max_file_size ({}); raise the limit or exclude the file",
+                bytesize::ByteSize(limit)
+            );
+            return self.problem(path, ProblemKind::Refused, &reason, Some(signature));
+        }
+        self.take(due, signature, row.as_ref())
+    }
+
+    /// Whether the config still says what made a problem; a limit that was raised releases its files.
+    fn is_still_refused(&self, problem: &ProblemRow, signature: Signature) -> bool {
+        problem.kind == ProblemKind::Quarantined
+            || RepoPath::for_file(&self.remote_dir, &problem.path).is_err()
+            || self.max_file_size.is_some_and(|limit| signature.size > limit)
+    }
+
+    fn take(&self, due: &Due, seen: Signature, row: Option<&FileRow>) -> Result<Verdict, StateError> {
+        let path = &due.path;
+        let mut opened = match self.root.open_file(path) {
+            Ok(opened) => opened,
+            Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => return self.gone(path),
+            Err(error) => return self.problem(path, ProblemKind::Unreadable, &error, Some(seen)),
+        };
+        let signature = opened.signature;
+        let moving = Ok(Verdict::Done(Examined::Moving(Some(signature))));
+        if !due.overdue && (signature != seen || self.writers.has_writer(&opened)) {
+            return moving;
+        }
+        let hashed = match hash_file(&mut opened) {
+            Ok(hashed) => hashed,
+            Err(ReadError::Changed) => return moving,
+            Err(ReadError::Open(error)) => {
+                return self.problem(path, ProblemKind::Unreadable, &error, Some(seen));
+            }
+        };
+        // A writer that came while the file was read may just have begun.
+        if !due.overdue && self.writers.has_writer(&opened) {
+            return moving;
+        }
+        if row.is_some_and(|row| row.holds(signature.size, &hashed.digests)) {
+            return Ok(Verdict::Confirm(signature, hashed));
+        }
+        let kind = ChangeKind::Put { signature, digests: hashed.digests, racy: hashed.racy };
+        Ok(Verdict::Done(Examined::Finished(Change { path: path.clone(), kind })))
+    }
+
+    fn gone(&self, path: &LocalPath) -> Result<Verdict, StateError> {
+        self.state.clear_problem(self.folder, path)?;
+        let here = |row: &FileRow| !row.known.gone && row.known.signature.is_some();
+        if !self.state.file(self.folder, path)?.as_ref().is_some_and(here) {
+            return Ok(Verdict::Done(Examined::Nothing));
+        }
+        if self.mirror {
+            let change = Change { path: path.clone(), kind: ChangeKind::Remove };
+            return Ok(Verdict::Done(Examined::Finished(change)));
+        }
+        Ok(Verdict::MarkGone)
+    }
+
+    fn problem(
+        &self,
+        path: &LocalPath,
+        kind: ProblemKind,
+        reason: &dyn std::fmt::Display,
+        signature: Option<Signature>,
+    ) -> Result<Verdict, StateError> {
+        let row = ProblemRow {
+            path: path.clone(),
+            kind,
+            reason: reason.to_string(),
+            since_ms: jiff::Timestamp::now().as_millisecond(),
+            signature,
+        };
+        let is_new = self.state.set_problem(self.folder, &row)?;
+        Ok(Verdict::Done(Examined::Problem(row, is_new)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{BatchRow, BatchTransport, Phase};
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        _state_dir: tempfile::TempDir,
+        examiner: Examiner,
+    }
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (dir, state_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (state, _) = State::open(state_dir.path()).unwrap();
+            let folder = state.folder("f").unwrap();
+            let examiner = Examiner {
+                root: Arc::new(RootDir::open(dir.path()).unwrap()),
+                filter: Arc::new(Filter::new(["*.tmp"], [], "").unwrap()),
+                state,
+                folder,
+                remote_dir: RepoPath::root(),
+                max_file_size: Some(10),
+                mirror: false,
+                writers: Arc::default(),
+            };
+            Self { dir, _state_dir: state_dir, examiner }
+        }
+
+        fn write(&self, name: &str, content: &str) {
+            fs::write(self.dir.path().join(name), content).unwrap();
+        }
+
+        fn due(&self, due: Due) -> Examined {
+            self.examiner.examine(&[due]).unwrap().remove(0)
+        }
+
+        fn look(&self, name: &str) -> Examined {
+            self.due(Due { path: local(name), seen: None, overdue: false })
+        }
+
+        fn push(&self, name: &str) {
+            let Examined::Finished(change) = self.look(name) else { panic!("{name} is not finished") };
+            let Examiner { state, folder, .. } = &self.examiner;
+            let batch = BatchRow {
+                id: state.next_batch_id().unwrap(),
+                phase: Phase::Staging,
+                transport: BatchTransport::Put,
+                workspace: String::new(),
+                message: String::new(),
+            };
+            state.open_batch(*folder, &batch, std::slice::from_ref(&change), 0).unwrap();
+            state.close_batch(*folder, batch.id, Some("c"), &[change], 0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_writer_is_not_taken_until_it_is_overdue() {
+        let f = Fixture::new();
+        f.write("a", "half");
+        let writer = fs::OpenOptions::new().append(true).open(f.dir.path().join("a")).unwrap();
+        assert!(matches!(f.look("a"), Examined::Moving(Some(_))));
+        let overdue = Due { path: local("a"), seen: None, overdue: true };
+        assert!(matches!(f.due(overdue), Examined::Finished(_)));
+        drop(writer);
+        assert!(matches!(f.look("a"), Examined::Finished(_)));
+    }
+
+    #[test]
+    fn a_file_that_moved_since_it_was_seen_is_not_taken() {
+        let f = Fixture::new();
+        f.write("a", "1");
+        let EntryKind::File(seen) = f.examiner.root.look(&local("a")).unwrap() else { panic!() };
+        f.write("a", "22");
+        let due = Due { path: local("a"), seen: Some(seen), overdue: false };
+        assert!(matches!(f.due(due), Examined::Moving(Some(by_now)) if by_now.size == 2));
+    }
+
+    #[test]
+    fn content_that_the_branch_holds_is_not_sent_again() {
+        let f = Fixture::new();
+        f.write("a", "1");
+        f.push("a");
+        f.write("a", "1");
+        assert_eq!(f.look("a"), Examined::Nothing);
+        let row = f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap();
+        let EntryKind::File(by_now) = f.examiner.root.look(&local("a")).unwrap() else { panic!() };
+        assert_eq!(row.known.signature, Some(by_now), "the new signature is remembered");
+        f.write("a", "2");
+        assert!(matches!(f.look("a"), Examined::Finished(_)));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_kept_or_mirrored() {
+        let mut f = Fixture::new();
+        f.write("a", "1");
+        f.push("a");
+        fs::remove_file(f.dir.path().join("a")).unwrap();
+        f.examiner.mirror = true;
+        let remove = Change { path: local("a"), kind: ChangeKind::Remove };
+        assert_eq!(f.look("a"), Examined::Finished(remove));
+        f.examiner.mirror = false;
+        assert_eq!(f.look("a"), Examined::Nothing);
+        assert!(f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap().known.gone);
+        f.write("a", "1");
+        assert_eq!(f.look("a"), Examined::Nothing, "the branch still holds it");
+        assert!(!f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap().known.gone);
+    }
+
+    #[test]
+    fn what_can_never_be_stored_is_refused_with_a_reason() {
+        let mut f = Fixture::new();
+        f.write("back\\slash", "1");
+        f.write("large", "12345678901");
+        fs::write(f.dir.path().join(OsStr::from_bytes(b"\xff")), "1").unwrap();
+        f.write("a.tmp", "1");
+        assert_eq!(f.look("a.tmp"), Examined::Nothing);
+        let latin =
+            Due { path: LocalPath::root().join(OsStr::from_bytes(b"\xff")), seen: None, overdue: false };
+        let names =
+            ["back\\slash", "large"].map(|name| Due { path: local(name), seen: None, overdue: false });
+        for due in names.into_iter().chain([latin]) {
+            let first = f.due(due.clone());
+            assert!(matches!(first, Examined::Problem(ref row, true) if row.kind == ProblemKind::Refused));
+            assert_eq!(f.due(due), Examined::Nothing, "told once");
+        }
+        f.examiner.max_file_size = None;
+        assert!(matches!(f.look("large"), Examined::Finished(_)), "a raised limit releases it");
+    }
+}
