@@ -5,7 +5,8 @@ use reqwest::Method;
 
 use super::answer::CommitAnswer;
 use super::multipart::Form;
-use super::send::{ANSWER_LEN_MAX, Body, Route};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Body};
 use super::{BranchName, Client, Commit, Error, Kind, Op, RepoName, fits_put_name};
 use crate::path::{RepoPath, printable};
 

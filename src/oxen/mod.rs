@@ -25,6 +25,7 @@ mod name;
 mod place;
 mod read;
 mod reason;
+mod route;
 mod send;
 mod upload;
 mod workspace;

@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::answer::{BranchAnswer, BranchesAnswer, User};
-use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, Route, is_absent};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, is_absent};
 use super::{Branch, BranchName, Client, Created, Error, Op, Reason, RepoName, ServerInfo};
 
 /// Who makes a repository or a commit.

@@ -8,7 +8,8 @@ use futures_util::{Stream, stream};
 use reqwest::Method;
 
 use super::answer::{DirAnswer, EntryAnswer, HistoryAnswer};
-use super::send::{ANSWER_LEN_MAX, Answer, Body, LIST_LEN_MAX, Route, is_absent};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Answer, Body, LIST_LEN_MAX, is_absent};
 use super::{Client, Commit, DirPage, Entry, Error, Op, Reason, RepoName};
 use crate::path::RepoPath;
 

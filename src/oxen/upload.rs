@@ -5,7 +5,8 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::answer::{PartAnswer, UploadAnswer};
-use super::send::{ANSWER_LEN_MAX, Body, Route};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Body};
 use super::{Client, Error, Kind, Op, RepoName};
 use crate::path::RepoPath;
 

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::answer::{CommitAnswer, PathsAnswer, WorkspaceAnswer, WorkspacesAnswer};
 use super::multipart::Form;
-use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, Route, is_absent};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, is_absent};
 use super::{BranchName, Client, Commit, CommitInfo, Error, FileBody, Op, Reason, RepoName, Workspace};
 use super::{fits_multipart_path, is_reserved_name};
 
