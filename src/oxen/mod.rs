@@ -1,6 +1,41 @@
 //! Oxen's HTTP API as the server really speaks it (oxen-server 0.65.2). Knows HTTP and nothing of folders,
 //! batches or state.
+//!
+//! [`Client`] has one method for each request and never tries twice; an [`Error`] carries all that is needed
+//! to decide elsewhere whether another try makes sense. What a request can carry unharmed is said by pure
+//! functions ([`fits_put_name`], [`fits_multipart_path`], [`is_reserved_name`], [`put_form_len`]), because
+//! the server renames or drops in silence what it does not like.
+//!
+//! # What a caller must know
+//! - The server resolves the text after `/file/`, `/dir/`, `/meta/` and `/commits/history/` by trying every
+//!   prefix as a branch, the longest first. With branches `main` and `main/raw`, the path `raw/x` on `main` is
+//!   read as `x` on `main/raw`. Read by commit id ([`Client::branch`] resolves names exactly), and commit
+//!   through a workspace where such a branch exists: it takes the branch's name whole.
+//! - A PUT into a repository without commits takes the first segment of the branch's name as the branch and
+//!   stores `%25` where a directory's name holds `%`. Open a workspace first: that makes the first commit, on
+//!   a branch of any name.
 
+mod answer;
+mod client;
+mod commit;
+mod error;
+mod fit;
+mod multipart;
 mod name;
+mod place;
+mod read;
+mod reason;
+mod route;
+mod send;
+mod upload;
+mod workspace;
 
+pub use answer::{Branch, Commit, Created, DirPage, Entry, ServerInfo, Workspace};
+pub use client::{ApiKey, Client, ClientOptions};
+pub use commit::{CommitInfo, FileBody, PUT_FORM_MAX, put_form_len};
+pub use error::{Error, Kind, Op, Reason};
+pub use fit::{fits_multipart_path, fits_put_name, is_reserved_name};
 pub use name::{BranchName, NameError, RepoName};
+pub use place::Author;
+pub use read::Download;
+pub use upload::{Upload, UploadStart};

@@ -1,0 +1,345 @@
+//! Sending one request and reading its answer within bounds of size and time.
+
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::route::Route;
+use super::{Client, Error, Kind, Op, Reason, client, reason};
+
+/// The largest answer that lists things: 30,000 files are 25 MB.
+pub(super) const LIST_LEN_MAX: usize = 64 << 20;
+/// The largest other answer.
+pub(super) const ANSWER_LEN_MAX: usize = 1 << 20;
+/// The longest an answer may take to arrive once it has begun, however steadily it trickles.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// Bodies go out in pieces of at most this size, so that progress shows on slow links.
+const PIECE_LEN: usize = 128 << 10;
+
+/// What a request carries.
+pub(super) enum Body {
+    /// Nothing.
+    Empty,
+    /// Pieces that are sent one behind the other, under a Content-Type.
+    Chunks(String, Vec<Bytes>),
+}
+
+impl Body {
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        // The types serialised here are plain structs of strings and numbers, which always have a JSON form.
+        let text = serde_json::to_vec(value).unwrap_or_default();
+        // Exactly this type: creating a repository compares it by letter.
+        Self::Chunks("application/json".to_owned(), vec![Bytes::from(text)])
+    }
+}
+
+/// How far sending has come, seen by the watchdog while the connection pulls the body.
+struct Progress {
+    start: Instant,
+    last_ms: AtomicU64,
+    sent: AtomicBool,
+}
+
+impl Progress {
+    fn touch(&self) {
+        let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Ends once nothing has moved for `silence`.
+    async fn stall(&self, silence: Duration) {
+        loop {
+            let deadline = self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + silence;
+            if Instant::now() >= deadline {
+                return;
+            }
+            sleep_until(deadline).await;
+        }
+    }
+}
+
+/// An answer of success whose body is not read yet.
+pub(super) struct Answer {
+    client: Client,
+    op: Op,
+    response: Response,
+}
+
+impl Client {
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// Everything but an answer of success.
+    pub(super) async fn send(
+        &self,
+        op: Op,
+        method: Method,
+        route: Route,
+        body: Body,
+    ) -> Result<Answer, Error> {
+        let inner = &*self.inner;
+        let progress = Arc::new(Progress {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            sent: AtomicBool::new(matches!(body, Body::Empty)),
+        });
+        let mut request = inner.http.request(method, route.url(&inner.base));
+        if let Body::Chunks(content_type, chunks) = body {
+            let len: usize = chunks.iter().map(Bytes::len).sum();
+            request = request
+                .header(CONTENT_TYPE, content_type)
+                .header(CONTENT_LENGTH, len)
+                .body(reqwest::Body::wrap_stream(pieces(chunks, progress.clone())));
+            if len == 0 {
+                progress.sent.store(true, Ordering::Relaxed);
+            }
+        }
+        let response = tokio::select! {
+            biased;
+            response = request.send() => response,
+            () = progress.stall(inner.silence) => {
+                return Err(self.stalled(op, progress.sent.load(Ordering::Relaxed)));
+            }
+        };
+        let sent = progress.sent.load(Ordering::Relaxed);
+        let response = response.map_err(|error| self.transport(op, &error, sent))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Answer { client: self.clone(), op, response });
+        }
+        let to = redirect_target(&inner.base, status, response.headers());
+        if let Some(to) = to {
+            return Err(self.error(op, Kind::Redirect, to));
+        }
+        let retry_after = retry_after(response.headers(), Timestamp::now());
+        let answer = Answer { client: self.clone(), op, response };
+        let body = answer.read(ANSWER_LEN_MAX).await?;
+        let (reason, message) = reason::sort(op, status.as_u16(), &body);
+        Err(self.error(op, Kind::Status { code: status.as_u16(), reason, retry_after }, message))
+    }
+
+    /// An error about an answer, so the request has arrived.
+    pub(super) fn error(&self, op: Op, kind: Kind, message: String) -> Error {
+        Error::new(op, &self.inner.host, kind, message, true)
+    }
+
+    /// An error about what the caller gave; nothing was sent.
+    pub(super) fn unsendable(&self, op: Op, message: &str) -> Error {
+        Error::new(op, &self.inner.host, Kind::Unsendable, reason::one_line(message), false)
+    }
+
+    fn stalled(&self, op: Op, sent: bool) -> Error {
+        let message = format!("no byte moved for {} s", self.inner.silence.as_secs());
+        Error::new(op, &self.inner.host, Kind::Timeout, message, sent)
+    }
+
+    fn transport(&self, op: Op, error: &reqwest::Error, sent: bool) -> Error {
+        let kind = if error.is_builder() {
+            Kind::Unsendable
+        } else if error.is_connect() {
+            if is_tls(error) { Kind::Tls } else { Kind::Connect }
+        } else if error.is_timeout() {
+            Kind::Timeout
+        } else {
+            Kind::Broken
+        };
+        let sent = sent && matches!(kind, Kind::Timeout | Kind::Broken);
+        Error::new(op, &self.inner.host, kind, innermost(error), sent)
+    }
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(super) fn content_length(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        let silence = self.client.inner.silence;
+        match timeout(silence, self.response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| self.client.transport(self.op, &error, true)),
+            Err(_) => Err(self.client.stalled(self.op, true)),
+        }
+    }
+
+    /// The whole body, of at most `len_max` bytes.
+    async fn read(mut self, len_max: usize) -> Result<Bytes, Error> {
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        let mut body = BytesMut::new();
+        loop {
+            let Ok(chunk) = timeout_at(deadline, self.chunk()).await else {
+                return Err(self.client.error(self.op, Kind::Timeout, "the answer does not end".to_owned()));
+            };
+            let Some(chunk) = chunk? else { return Ok(body.freeze()) };
+            if body.len() + chunk.len() > len_max {
+                let message = format!("an answer of more than {len_max} bytes");
+                return Err(self.client.error(self.op, Kind::Malformed, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The body as JSON that says `"status": "success"`.
+    pub(super) async fn json<T: DeserializeOwned>(self, len_max: usize) -> Result<T, Error> {
+        let (client, op, code) = (self.client.clone(), self.op, self.status().as_u16());
+        let body = self.read(len_max).await?;
+        if let Ok(Status { status: Some(status) }) = serde_json::from_slice::<Status>(&body)
+            && status != "success"
+        {
+            let (reason, message) = reason::sort(op, code, &body);
+            return Err(client.error(op, Kind::Status { code, reason, retry_after: None }, message));
+        }
+        parse(&client, op, &body)
+    }
+
+    /// The body as JSON, whatever it says of success.
+    pub(super) async fn any_json<T: DeserializeOwned>(self, len_max: usize) -> Result<T, Error> {
+        let (client, op) = (self.client.clone(), self.op);
+        let body = self.read(len_max).await?;
+        parse(&client, op, &body)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Status {
+    status: Option<String>,
+}
+
+fn parse<T: DeserializeOwned>(client: &Client, op: Op, body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body)
+        .map_err(|error| client.error(op, Kind::Malformed, reason::one_line(&error.to_string())))
+}
+
+/// The chunks in order, large ones sliced, each noted as progress when the connection takes it.
+fn pieces(
+    chunks: Vec<Bytes>,
+    progress: Arc<Progress>,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+    let mut chunks = VecDeque::from(chunks);
+    chunks.retain(|chunk| !chunk.is_empty());
+    stream::iter(std::iter::from_fn(move || {
+        let chunk = chunks.front_mut()?;
+        let piece = chunk.split_to(chunk.len().min(PIECE_LEN));
+        if chunk.is_empty() {
+            chunks.pop_front();
+        }
+        progress.touch();
+        if chunks.is_empty() {
+            progress.sent.store(true, Ordering::Relaxed);
+        }
+        Some(Ok(piece))
+    }))
+}
+
+/// Where a redirect leads, without anything but the host.
+fn redirect_target(base: &Url, status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    if !status.is_redirection() {
+        return None;
+    }
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let target = base.join(location).ok().map(|url| format!("{}://{}", url.scheme(), client::host(&url)));
+    Some(reason::one_line(&target.unwrap_or_default()))
+}
+
+/// Retry-After in seconds or as a date, as a wait from `now`.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
+}
+
+/// Whether a rustls error lies among the causes; io errors hide theirs one level deeper.
+fn is_tls(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        let hidden = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.is::<rustls::Error>() || matches!(hidden, Some(inner) if inner.is::<rustls::Error>())
+    })
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause| (**cause).source())
+}
+
+/// What the innermost cause says; the outer ones repeat the URL and the layers.
+fn innermost(error: &reqwest::Error) -> String {
+    let text = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let lower = chars.next().map(|c| c.to_ascii_lowercase()).into_iter().chain(chars).collect::<String>();
+    reason::one_line(&lower)
+}
+
+/// Whether the server itself says that there is no such thing; a proxy's 404 does not count.
+pub(super) fn is_absent(error: &Error, also: Reason) -> bool {
+    error.code() == Some(404) && (error.reason() == Reason::NotFound || error.reason() == also)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
+    use reqwest::header::HeaderValue;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = jiff::fmt::rfc2822::parse("Sun, 06 Nov 1994 08:49:37 GMT").unwrap().timestamp();
+        let wait = |text: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)
+        };
+        assert_eq!(wait("5"), Some(Duration::from_secs(5)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_redirect_names_only_the_host() {
+        let base = "http://host:3000".parse().unwrap();
+        let location = HeaderValue::from_static("https://user:s3cret@other.example/x?token=1");
+        let headers = HeaderMap::from_iter([(LOCATION, location)]);
+        let found = redirect_target(&base, StatusCode::FOUND, &headers);
+        assert_eq!(found.as_deref(), Some("https://other.example"));
+        assert_eq!(redirect_target(&base, StatusCode::OK, &headers), None);
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_out_in_pieces_that_are_noted() {
+        let progress = Arc::new(Progress {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            sent: AtomicBool::new(false),
+        });
+        let large = Bytes::from(vec![1; PIECE_LEN * 2 + 1]);
+        let mut pieces = pieces(vec![Bytes::from_static(b"head"), large, Bytes::new()], progress.clone());
+        let mut lens = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            lens.push(piece.unwrap().len());
+            assert_eq!(progress.sent.load(Ordering::Relaxed), lens.len() == 4);
+        }
+        assert_eq!(lens, [4, PIECE_LEN, PIECE_LEN, 1]);
+    }
+}

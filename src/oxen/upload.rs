@@ -1,0 +1,105 @@
+//! Content sent in parts and checked by the server against its hash.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Serialize;
+
+use super::answer::{PartAnswer, UploadAnswer};
+use super::route::Route;
+use super::send::{ANSWER_LEN_MAX, Body};
+use super::{Client, Error, Kind, Op, RepoName};
+use crate::path::RepoPath;
+
+/// How an upload begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadStart {
+    /// The server holds the content; it is staged at the destination.
+    AlreadyStored,
+    /// The server waits for the content.
+    AwaitingParts(Upload),
+}
+
+/// An upload that waits for its parts. It lives in the server's memory, and ends after 60 s without a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The server's name for it.
+    pub id: String,
+    /// The length of each part but the last, in bytes; never 0.
+    pub part_size: u64,
+    /// How many parts there are; they count from 1.
+    pub num_parts: u64,
+    /// How many parts from the first missing one on may be under way at once; never 0.
+    pub part_window: u64,
+}
+
+#[derive(Serialize)]
+struct NewUpload<'a> {
+    hash: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<Destination<'a>>,
+}
+
+#[derive(Serialize)]
+struct Destination<'a> {
+    workspace_id: &'a str,
+    path: &'a str,
+}
+
+impl Client {
+    /// Begins to upload content of `size` bytes whose XXH3-128 is `xxh3`, to be staged at `destination`, a
+    /// workspace and a path, which may hold every character.
+    ///
+    /// # Errors
+    /// [`Kind::Unsendable`] for empty content, which the server takes only in forms; any other [`Error`].
+    pub async fn begin_upload(
+        &self,
+        repo: &RepoName,
+        xxh3: u128,
+        size: u64,
+        destination: Option<(&str, &RepoPath)>,
+    ) -> Result<UploadStart, Error> {
+        if size == 0 {
+            return Err(self.unsendable(Op::BeginUpload, "an empty file has no parts; send it in a form"));
+        }
+        let body = Body::json(&NewUpload {
+            hash: format!("{xxh3:x}"),
+            size,
+            destination: destination
+                .map(|(workspace_id, path)| Destination { workspace_id, path: path.as_str() }),
+        });
+        let route = Route::repo(repo, "/versions/uploads");
+        let answer = self.send(Op::BeginUpload, Method::POST, route, body).await?;
+        match answer.json(ANSWER_LEN_MAX).await? {
+            UploadAnswer::AlreadyStored => Ok(UploadStart::AlreadyStored),
+            UploadAnswer::AwaitingParts { upload_id, part_size, num_parts, part_window } => {
+                if part_size == 0 || size.div_ceil(part_size) != num_parts {
+                    let message = format!("{num_parts} parts of {part_size} bytes for {size} bytes");
+                    return Err(self.error(Op::BeginUpload, Kind::Malformed, message));
+                }
+                let part_window = part_window.max(1);
+                Ok(UploadStart::AwaitingParts(Upload { id: upload_id, part_size, num_parts, part_window }))
+            }
+        }
+    }
+
+    /// Sends one part, counted from 1; says whether it completed the upload. Sending a part again is harmless.
+    ///
+    /// # Errors
+    /// [`Reason::HashMismatch`](super::Reason) when the last part is in and the content is not what was
+    /// announced; [`Reason::UploadNotFound`](super::Reason) once the upload is complete, expired or forgotten;
+    /// any other [`Error`].
+    pub async fn put_part(
+        &self,
+        repo: &RepoName,
+        upload_id: &str,
+        number: u64,
+        bytes: Bytes,
+    ) -> Result<bool, Error> {
+        let route =
+            Route::repo(repo, "/versions/uploads").path(upload_id).then("/parts").path(&number.to_string());
+        let body = Body::Chunks("application/octet-stream".to_owned(), vec![bytes]);
+        let answer = self.send(Op::PutPart, Method::PUT, route, body).await?;
+        Ok(answer.json::<PartAnswer>(ANSWER_LEN_MAX).await?.completed)
+    }
+}
