@@ -1,4 +1,5 @@
 //! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
 
+pub mod config;
 pub mod oxen;
 pub mod path;
