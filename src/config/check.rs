@@ -105,7 +105,7 @@ pub(super) fn one_of<T: Copy>(
         return *found;
     }
     let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-    let message = format!("`{name}` must be \"{}\"", known.join("\" or \""));
+    let message = format!("`{name}` must be one of \"{}\"", known.join("\", \""));
     let finding = Finding::new(value.span(), message);
     findings.push(match nearest(value.get_ref(), &known) {
         Some(near) => finding.help(format!("did you mean \"{near}\"?")),

@@ -46,7 +46,9 @@ fn secret_start(line: &str) -> Option<usize> {
         let at = from + equals;
         let key = line[from..at].trim_end().trim_end_matches(['"', '\'']);
         let key = key.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next()?;
-        if looks_secret(key) {
+        // An escape can hide what is looked for, and no URL needs one.
+        let escaped = matches!(key, "url" | "proxy") && line[at..].contains('\\');
+        if escaped || looks_secret(key) {
             return Some(at + 1);
         }
         from = at + 1;
@@ -82,6 +84,7 @@ mod tests {
             ),
             ("server.'auth-token'=abc", "server.'auth-token'=***"),
             ("# key = abc", "# key = ***"),
+            ("url = \"http:\\u002f/me:x@h\"", "url = \"***********************\""),
         ];
         for (text, masked) in table {
             assert_eq!(mask(text), masked);

@@ -1,6 +1,6 @@
 //! The config file: what it may say, what it means, what is wrong with it, and what changed in it.
 //!
-//! Reading has two stages. [`raw`] takes the document's values with their places in the file, [`validate`] fills
+//! Reading has two stages. The first takes the document's values with their places in the file, the second fills
 //! in the defaults and checks what the values mean. Both note every problem and go on, so that all problems of a
 //! file are told at once, each with a caret ([`Problems`]). A [`Config`] is therefore always a usable one.
 //!

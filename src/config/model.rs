@@ -39,7 +39,8 @@ pub struct Author {
 pub struct Server {
     /// `default` for `[server]`, else the NAME of `[servers.NAME]`.
     pub name: String,
-    /// `http` or `https`; no user, password, query or fragment; no slash at the end of a path.
+    /// `http` or `https`; no user, password, query or fragment; no slash at the end but
+    /// the root's.
     pub url: Url,
     /// The HTTP proxy for this server.
     pub proxy: Option<Url>,

@@ -113,7 +113,7 @@ impl<'d> Table<'d> {
 
     /// A whole number; one that does not fit is noted as such.
     pub(super) fn integer(&self, key: &str, findings: &mut Vec<Finding>) -> Option<Spanned<u64>> {
-        self.typed(key, "a whole number from 0", findings, |value| match value {
+        self.typed(key, "a whole number above 0", findings, |value| match value {
             DeValue::Integer(_) => unsigned(value).ok_or(None),
             DeValue::String(_) => Err(Some("write it without quotes".to_owned())),
             _ => Err(None),

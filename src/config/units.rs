@@ -15,8 +15,16 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// The duration as the config would write it.
 pub(super) fn show_duration(duration: Duration) -> String {
-    let signed = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    SpanPrinter::new().spacing(Spacing::None).duration_to_string(&signed)
+    const DAY_S: u64 = 24 * 60 * 60;
+    let (days, rest) = (duration.as_secs() / DAY_S, duration.as_secs() % DAY_S);
+    let rest = SignedDuration::from_secs(rest.cast_signed())
+        + SignedDuration::from_nanos(i64::from(duration.subsec_nanos()));
+    let rest_shown = SpanPrinter::new().spacing(Spacing::None).duration_to_string(&rest);
+    match (days, rest.is_zero()) {
+        (0, _) => rest_shown,
+        (days, true) => format!("{days}d"),
+        (days, false) => format!("{days}d{rest_shown}"),
+    }
 }
 
 /// Reads "64MiB", "10 MB", "1.5GiB", "4096".

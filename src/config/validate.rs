@@ -227,6 +227,7 @@ fn build_folder(
                 Finding::new(value.span(), "the whole file system cannot be watched")
                     .help("name the directory that holds the data"),
             );
+            return None;
         }
         Some(path)
     });
