@@ -232,13 +232,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_with_its_mode_and_through_its_link() {
+    fn a_file_is_replaced_with_its_mode_and_owner_and_through_its_link() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("real.toml"), dir.path().join("link.toml"));
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("real.toml", &link).unwrap();
+        // Only root can give a file away; anyone else checks that its own file stays its own.
+        let _ = std::os::unix::fs::chown(&file, Some(4321), Some(4321));
+        let before = fs::metadata(&file).unwrap();
         write_atomically(&link, "new").unwrap();
+        let after = fs::metadata(&file).unwrap();
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+        assert_ne!(after.ino(), before.ino());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -84,7 +84,7 @@ mod tests {
             ),
             ("server.'auth-token'=abc", "server.'auth-token'=***"),
             ("# key = abc", "# key = ***"),
-            ("url = \"http:\\u002f/me:x@h\"", "url = \"***********************\""),
+            ("url = \"http:\\u002f/me:x@h\"", "url = \"******************\""),
         ];
         for (text, masked) in table {
             assert_eq!(mask(text), masked);

@@ -50,7 +50,7 @@ impl Field {
 /// What a commit message can tell of its batch.
 #[derive(Debug, Clone)]
 pub struct MessageFacts<'a> {
-    /// This machine's name.
+    /// This machine's name, not empty.
     pub host: &'a str,
     /// The watched folder.
     pub folder: &'a Path,

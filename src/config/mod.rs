@@ -22,6 +22,7 @@ mod problem;
 mod raw;
 mod reader;
 mod schema;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -1,21 +1,19 @@
 //! The second stage: what the values mean, with the defaults filled in. The defaults and the bounds stand here
-//! and nowhere else.
+//! and in `servers`, and nowhere else.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
 use toml::Spanned;
 
 use super::clash::{Placed, note_clashes, note_state_dir};
 use super::problem::Finding;
-use super::raw::{Raw, RawAuthor, RawFolder, RawServer, Settings};
+use super::raw::{Raw, RawAuthor, RawFolder, Settings};
+use super::servers::{default_server, named_server, servers};
 use super::{
     Author, BatchLimits, Config, DEFAULT_EXCLUDES, Env, Folder, MessageTemplate, OnDelete, Server, Settle,
-    Transport, check, schema,
+    Transport, check,
 };
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Refusal, RepoPath};
@@ -24,11 +22,11 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const EIB: u64 = 1 << 60;
 
-const fn minutes(minutes: u64) -> Duration {
+pub(super) const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }
 
-const fn days(days: u64) -> Duration {
+pub(super) const fn days(days: u64) -> Duration {
     minutes(24 * 60 * days)
 }
 
@@ -41,12 +39,6 @@ const BATCH: BatchLimits = BatchLimits {
     max_bytes: 4 * GIB,
 };
 const RESCAN_INTERVAL: Duration = minutes(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-const CONCURRENCY: u64 = 4;
-
-/// The servers by name; `None` for one that is there but has problems of its own.
-type Servers = BTreeMap<String, Option<Arc<Server>>>;
 
 /// The config, or `None` where `findings` say why not.
 pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Finding>) -> Option<Config> {
@@ -100,117 +92,6 @@ fn author_of(raw: &RawAuthor, findings: &mut Vec<Finding>) -> Option<Author> {
         line
     });
     Some(Author { name: name?, email: email? })
-}
-
-fn servers(raw: &Raw, home: Option<&Path>, findings: &mut Vec<Finding>) -> Servers {
-    let mut servers = Servers::new();
-    if let Some(server) = &raw.server {
-        let built = build_server(Server::DEFAULT_NAME, server, home, findings);
-        servers.insert(Server::DEFAULT_NAME.to_owned(), built.map(Arc::new));
-    }
-    for (name, server) in &raw.servers {
-        let word = name.get_ref();
-        if word == Server::DEFAULT_NAME {
-            findings.push(
-                Finding::new(name.span(), "the name `default` is taken by [server]")
-                    .help("give this server another name, or write it as [server]"),
-            );
-        } else if word.is_empty()
-            || word.len() > 64
-            || !word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-        {
-            findings.push(Finding::new(
-                name.span(),
-                "a server's name is 1 to 64 letters of a to z, digits, `-` and `_`",
-            ));
-        }
-        let built = build_server(word, server, home, findings);
-        servers.entry(word.clone()).or_insert(built.map(Arc::new));
-    }
-    servers
-}
-
-fn build_server(
-    name: &str,
-    raw: &RawServer,
-    home: Option<&Path>,
-    findings: &mut Vec<Finding>,
-) -> Option<Server> {
-    let url = raw.url.as_ref().and_then(|url| check::url("url", url, findings));
-    let proxy: Option<Url> = raw.proxy.as_ref().and_then(|proxy| check::url("proxy", proxy, findings));
-    let file = |name, value: &Option<Spanned<String>>, findings: &mut Vec<Finding>| {
-        value.as_ref().and_then(|value| check::local_path(name, value, home, findings))
-    };
-    let ca_file = file("ca_file", &raw.ca_file, findings);
-    let key_file = file("key_file", &raw.key_file, findings);
-    let connect_timeout = check::duration(
-        "connect_timeout",
-        raw.connect_timeout.as_ref(),
-        CONNECT_TIMEOUT,
-        &(Duration::from_millis(100)..=minutes(10)),
-        findings,
-    );
-    let request_timeout = check::duration(
-        "request_timeout",
-        raw.request_timeout.as_ref(),
-        REQUEST_TIMEOUT,
-        &(Duration::from_secs(1)..=days(1)),
-        findings,
-    );
-    let concurrency = check::within(
-        "concurrency",
-        raw.concurrency.as_ref(),
-        CONCURRENCY,
-        &(1..=64),
-        |number| number.to_string(),
-        findings,
-    );
-    let concurrency = usize::try_from(concurrency).ok().and_then(NonZeroUsize::new)?;
-    Some(Server {
-        name: name.to_owned(),
-        url: url?,
-        proxy,
-        ca_file,
-        connect_timeout,
-        request_timeout,
-        concurrency,
-        key_file,
-    })
-}
-
-fn named_server(
-    name: &Spanned<String>,
-    servers: &Servers,
-    findings: &mut Vec<Finding>,
-) -> Option<Arc<Server>> {
-    if let Some(server) = servers.get(name.get_ref()) {
-        return server.clone();
-    }
-    let known: Vec<_> = servers.keys().map(String::as_str).collect();
-    let help = match schema::nearest(name.get_ref(), &known) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None if known.is_empty() => "describe it under [servers.NAME]".to_owned(),
-        None => format!("describe it under [servers.NAME]; there are {}", known.join(", ")),
-    };
-    findings.push(Finding::new(name.span(), "no server has this name").help(help).of_absence());
-    None
-}
-
-fn default_server(
-    folder: &RawFolder,
-    raw: &Raw,
-    servers: &Servers,
-    findings: &mut Vec<Finding>,
-) -> Option<Arc<Server>> {
-    // Without any server the reader has noted that [server] is missing.
-    if raw.server.is_none() && !raw.servers.is_empty() {
-        findings.push(
-            Finding::new(folder.at.clone(), "this folder names no server, and there is no [server]")
-                .help("add server = \"NAME\" to the folder or to [defaults], or write a [server]")
-                .of_absence(),
-        );
-    }
-    servers.get(Server::DEFAULT_NAME).cloned().flatten()
 }
 
 fn build_folder(
