@@ -1,0 +1,337 @@
+//! Where the API key comes from.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Env, Server};
+use crate::path::printable;
+
+/// An API key. It has no `Display`, and its `Debug` tells nothing.
+///
+/// Invariant: not empty; visible ASCII only, so that it fits into a header.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// The key itself, for the `Authorization` header and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The key in `text`; line ends after it are forgiven.
+    fn new(text: &[u8]) -> Result<Self, KeyFault> {
+        let text = std::str::from_utf8(text).map_err(|_| KeyFault::Characters)?;
+        let key = text.trim_end_matches(['\n', '\r']);
+        if key.is_empty() {
+            return Err(KeyFault::Empty);
+        }
+        if !key.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(KeyFault::Characters);
+        }
+        Ok(Self(key.to_owned()))
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+/// Where a key was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A systemd credential, by its name.
+    Credential(String),
+    /// The server's `key_file`.
+    KeyFile(PathBuf),
+    /// The variable `OXEN_API_KEY`.
+    Environment,
+    /// The settings of the Oxen CLI.
+    OxenCli(PathBuf),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "systemd credential {name}"),
+            Self::KeyFile(path) => write!(f, "key_file {}", printable(path)),
+            Self::Environment => f.write_str("OXEN_API_KEY"),
+            Self::OxenCli(path) => write!(f, "the Oxen CLI's {}", printable(path)),
+        }
+    }
+}
+
+/// Why a place that is there holds no usable key. The search ends here: going on to the next place would use a
+/// key that nobody meant.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take the API key from {source_of_key}: {fault}")]
+pub struct KeyError {
+    source_of_key: KeySource,
+    fault: KeyFault,
+}
+
+impl KeyError {
+    /// The place.
+    pub fn place(&self) -> &KeySource {
+        &self.source_of_key
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KeyFault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is not a regular file")]
+    NotAFile,
+    #[error("others can read or change it (mode {mode:04o}); run: chmod 600 {path}")]
+    Open { mode: u32, path: String },
+    #[error("it is larger than 64 KiB, so it is no key")]
+    TooLarge,
+    #[error("it is empty")]
+    Empty,
+    #[error("it holds a space, a control character or a letter that no key has")]
+    Characters,
+    #[error("it is not what the Oxen CLI writes; run: oxen config --auth HOST TOKEN")]
+    NotAuthConfig,
+}
+
+/// The key for `server`, and where it was found; `None` if no place has one, which suits a server that asks for
+/// none.
+///
+/// The places, in order:
+/// 1. the systemd credential `oxen-api-key` for the server in `[server]`, `oxen-api-key-NAME` for `[servers.NAME]`;
+/// 2. the server's `key_file`, a regular file that group and others can neither read nor write. A symbolic link
+///    is followed, as secret stores often use one; the file that it leads to is what is checked;
+/// 3. `OXEN_API_KEY`, for the server in `[server]` alone: a variable names no server, and a key must not go to one
+///    it was not meant for;
+/// 4. the Oxen CLI's `auth_config.toml`, the entry whose host is that of the server's URL, with the port unless it
+///    is the scheme's own (liboxen 0.65.2). A home directory that cannot be looked into counts as empty.
+///
+/// # Errors
+/// The first place that has something has no usable key.
+pub fn find_key(server: &Server, env: &Env) -> Result<Option<(ApiKey, KeySource)>, KeyError> {
+    if let Some(dir) = &env.credentials_directory {
+        let name = if server.is_default() {
+            "oxen-api-key".to_owned()
+        } else {
+            format!("oxen-api-key-{}", server.name)
+        };
+        let key = match read_small(&dir.join(&name)) {
+            Err(KeyFault::Io(why)) if why.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.and_then(|(bytes, _)| ApiKey::new(&bytes))),
+        };
+        if let Some(key) = key {
+            return found(key, KeySource::Credential(name));
+        }
+    }
+    if let Some(path) = &server.key_file {
+        return found(read_key_file(path), KeySource::KeyFile(path.clone()));
+    }
+    if server.is_default()
+        && let Some(key) = &env.oxen_api_key
+    {
+        return found(ApiKey::new(key.as_encoded_bytes()), KeySource::Environment);
+    }
+    let dir = env.oxen_config_dir.clone().or_else(|| Some(env.home.as_ref()?.join(".config/oxen")));
+    let Some(path) = dir.map(|dir| dir.join("auth_config.toml")) else { return Ok(None) };
+    match read_oxen_cli(&path, server) {
+        Ok(None) => Ok(None),
+        Ok(Some(key)) => Ok(Some((key, KeySource::OxenCli(path)))),
+        Err(fault) => found(Err(fault), KeySource::OxenCli(path)),
+    }
+}
+
+fn found(
+    key: Result<ApiKey, KeyFault>,
+    source_of_key: KeySource,
+) -> Result<Option<(ApiKey, KeySource)>, KeyError> {
+    match key {
+        Ok(key) => Ok(Some((key, source_of_key))),
+        Err(fault) => Err(KeyError { source_of_key, fault }),
+    }
+}
+
+fn read_key_file(path: &Path) -> Result<ApiKey, KeyFault> {
+    let (bytes, mode) = read_small(path)?;
+    if mode & 0o077 != 0 {
+        return Err(KeyFault::Open { mode: mode & 0o7777, path: printable(path) });
+    }
+    ApiKey::new(&bytes)
+}
+
+/// The content and mode of a small regular file, both of one opened file.
+fn read_small(path: &Path) -> Result<(Vec<u8>, u32), KeyFault> {
+    const MAX_BYTES: u64 = 64 << 10;
+    // Opening a pipe must not wait for its writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(KeyFault::NotAFile);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(KeyFault::TooLarge);
+    }
+    Ok((bytes, metadata.mode()))
+}
+
+/// `auth_config.toml` as liboxen 0.65.2 writes it; what else is in it does not matter.
+#[derive(Deserialize)]
+struct AuthConfig {
+    #[serde(default)]
+    host_configs: Vec<HostConfig>,
+}
+
+#[derive(Deserialize)]
+struct HostConfig {
+    host: String,
+    auth_token: Option<String>,
+}
+
+fn read_oxen_cli(path: &Path, server: &Server) -> Result<Option<ApiKey>, KeyFault> {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    let bytes = match read_small(path) {
+        Ok((bytes, _)) => bytes,
+        Err(KeyFault::Io(why)) if matches!(why.kind(), NotFound | NotADirectory | PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(fault) => return Err(fault),
+    };
+    // The parser's own message would show the line, and with it perhaps a key.
+    let config: AuthConfig = toml::from_slice(&bytes).map_err(|_| KeyFault::NotAuthConfig)?;
+    let mut host = server.url.host_str().unwrap_or_default().to_owned();
+    if let Some(port) = server.url.port() {
+        host = format!("{host}:{port}");
+    }
+    let entry = config.host_configs.into_iter().find(|entry| entry.host.eq_ignore_ascii_case(&host));
+    entry.and_then(|entry| entry.auth_token).map(|token| ApiKey::new(token.as_bytes())).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    fn server(name: &str, key_file: Option<&Path>) -> Server {
+        let text = "[server]\nurl = \"http://localhost:3000\"\n[author]\nname = \"r\"\nemail = \"r@l.e\"\n\
+            [[folder]]\npath = \"/a\"\nrepo = \"lab/a1\"\n";
+        let env = Env { home: Some("/home/u".into()), ..Env::default() };
+        let config = parse(text, Path::new("/c.toml"), &env).unwrap();
+        let server = (*config.folders[0].server).clone();
+        Server { name: name.to_owned(), key_file: key_file.map(Path::to_owned), ..server }
+    }
+
+    fn put(path: &Path, text: &str, mode: u32) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Every place holds a key; `TempDir` keeps them.
+    fn all_places() -> (TempDir, Env, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("cred/oxen-api-key"), "credential\n", 0o400);
+        put(&dir.path().join("cred/oxen-api-key-hub"), "hub\r\n", 0o400);
+        let key_file = dir.path().join("key");
+        put(&key_file, "file", 0o600);
+        put(
+            &dir.path().join("home/.config/oxen/auth_config.toml"),
+            "default_host = \"hub.oxen.ai\"\n[[host_configs]]\nhost = \"hub.oxen.ai\"\nauth_token = \"x\"\n\
+             [[host_configs]]\nhost = \"localhost:3000\"\nauth_token = \"cli\"\n",
+            0o644,
+        );
+        let env = Env {
+            home: Some(dir.path().join("home")),
+            credentials_directory: Some(dir.path().join("cred")),
+            oxen_api_key: Some("variable".into()),
+            ..Env::default()
+        };
+        (dir, env, key_file)
+    }
+
+    fn shown(server: &Server, env: &Env) -> String {
+        match find_key(server, env).unwrap() {
+            Some((key, source)) => format!("{} from {source}", key.expose()),
+            None => "none".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_places_are_asked_in_their_order() {
+        let (dir, mut env, key_file) = all_places();
+        let with_file = server(Server::DEFAULT_NAME, Some(&key_file));
+        let without = server(Server::DEFAULT_NAME, None);
+        assert_eq!(shown(&with_file, &env), "credential from systemd credential oxen-api-key");
+        fs::remove_file(dir.path().join("cred/oxen-api-key")).unwrap();
+        assert_eq!(shown(&with_file, &env), format!("file from key_file {}", key_file.display()));
+        assert_eq!(shown(&without, &env), "variable from OXEN_API_KEY");
+        env.oxen_api_key = None;
+        let cli = dir.path().join("home/.config/oxen/auth_config.toml");
+        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", cli.display()));
+        env.home = Some(dir.path().join("nobody"));
+        assert_eq!(shown(&without, &env), "none");
+        env.oxen_config_dir = cli.parent().map(Path::to_owned);
+        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", cli.display()));
+    }
+
+    #[test]
+    fn a_named_server_gets_only_a_key_that_names_it() {
+        let (dir, mut env, _) = all_places();
+        assert_eq!(shown(&server("hub", None), &env), "hub from systemd credential oxen-api-key-hub");
+        env.home = None;
+        assert_eq!(shown(&server("other", None), &env), "none");
+        env.home = Some(dir.path().join("home"));
+        let elsewhere = Server { url: "http://localhost:3001".parse().unwrap(), ..server("other", None) };
+        assert_eq!(shown(&elsewhere, &env), "none");
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        let (dir, _, key_file) = all_places();
+        for mode in [0o640, 0o604, 0o620, 0o666] {
+            put(&key_file, "s3cret", mode);
+            let error = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(&format!("mode {mode:04o}")) && text.contains("chmod 600"), "{text}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&key_file, &link).unwrap();
+        assert!(find_key(&server("x", Some(&link)), &Env::default()).is_err());
+        put(&key_file, "s3cret", 0o600);
+        assert!(find_key(&server("x", Some(&link)), &Env::default()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_place_without_a_usable_key_is_an_error_and_not_passed_over() {
+        let (dir, env, key_file) = all_places();
+        for bad in ["", "\n", "a b", "a\nb", "ä", "a\u{1b}", " a"] {
+            put(&key_file, bad, 0o600);
+            let error = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err();
+            assert!(matches!(error.place(), KeySource::KeyFile(_)), "{bad:?}");
+        }
+        put(&key_file, &"x".repeat(70_000), 0o600);
+        assert!(find_key(&server("x", Some(&key_file)), &Env::default()).is_err());
+        assert!(find_key(&server("x", Some(dir.path())), &Env::default()).is_err());
+        assert!(find_key(&server("x", Some(&dir.path().join("missing"))), &Env::default()).is_err());
+        put(&dir.path().join("home/.config/oxen/auth_config.toml"), "auth_token = s3cret", 0o600);
+        let error = find_key(&server("other", None), &env).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_key_never_shows_itself() {
+        assert_eq!(format!("{:?}", ApiKey::new(b"k3y").unwrap()), "ApiKey(hidden)");
+    }
+}

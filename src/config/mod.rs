@@ -1,0 +1,39 @@
+//! The config file: what it may say, what it means, what is wrong with it, and what changed in it.
+//!
+//! Reading has two stages. The first takes the document's values with their places in the file, the second fills
+//! in the defaults and checks what the values mean. Both note every problem and go on, so that all problems of a
+//! file are told at once, each with a caret ([`Problems`]). A [`Config`] is therefore always a usable one.
+//!
+//! This part knows nothing of folders being watched, of state or of HTTP; that a path exists or a server answers
+//! is for others to find out. Only [`load`], [`write_atomically`] and [`find_key`] touch files.
+
+mod check;
+mod clash;
+mod diff;
+mod edit;
+mod env;
+mod key;
+mod load;
+mod mask;
+mod message;
+mod model;
+mod patterns;
+mod problem;
+mod raw;
+mod reader;
+mod schema;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod units;
+mod validate;
+
+pub use diff::{Change, FolderId, StateDirMove, diff};
+pub use edit::{EditError, NewFolder, WriteError, add_folder, write_atomically};
+pub use env::Env;
+pub use key::{ApiKey, KeyError, KeySource, find_key};
+pub use load::{LoadError, load, parse};
+pub use message::{MessageFacts, MessageTemplate, TemplateError};
+pub use model::{Author, BatchLimits, Config, Folder, OnDelete, Server, Settle, Transport};
+pub use patterns::DEFAULT_EXCLUDES;
+pub use problem::{Problem, Problems};

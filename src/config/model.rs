@@ -1,0 +1,182 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::{FolderId, MessageTemplate};
+use crate::oxen::{BranchName, RepoName};
+use crate::path::RepoPath;
+
+/// A whole config file, checked: whoever holds one need not check anything again.
+///
+/// Invariants: at least one folder; no two folders can write one path of one branch; the state directory lies
+/// in no watched folder; every pattern compiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub file: PathBuf,
+    /// Where the service keeps its state, absolute.
+    pub state_dir: PathBuf,
+    /// Who signs the commits.
+    pub author: Author,
+    /// The folders, in the file's order.
+    pub folders: Vec<Folder>,
+}
+
+/// Who signs the commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// A name, not empty, one line.
+    pub name: String,
+    /// A mail address, one line.
+    pub email: String,
+}
+
+/// An Oxen server and how to talk to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// `default` for `[server]`, else the NAME of `[servers.NAME]`.
+    pub name: String,
+    /// `http` or `https`; no user, password, query or fragment; no slash at the end but
+    /// the root's.
+    pub url: Url,
+    /// The HTTP proxy for this server.
+    pub proxy: Option<Url>,
+    /// Certificates in PEM form that are trusted beside the usual ones.
+    pub ca_file: Option<PathBuf>,
+    /// The longest time in which a connection must come about.
+    pub connect_timeout: Duration,
+    /// The longest silence of the server inside a request. A request itself may take any time.
+    pub request_timeout: Duration,
+    /// Requests in flight to this server at once.
+    pub concurrency: NonZeroUsize,
+    /// The file that holds the API key.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// The name of the server in `[server]`.
+    pub const DEFAULT_NAME: &'static str = "default";
+
+    /// Whether this is the server in `[server]`.
+    pub fn is_default(&self) -> bool {
+        self.name == Self::DEFAULT_NAME
+    }
+
+    /// Whether others on the network can read what is sent, the API key included. `check` warns of it; it is not
+    /// refused, as oxen-server itself speaks no TLS and a lab's network may be trusted.
+    pub fn sends_in_the_clear(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let local = host == "localhost"
+            || host.ends_with(".localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        self.url.scheme() == "http" && !local
+    }
+}
+
+/// A folder to watch and where its files go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folder {
+    /// The folder, absolute, without `.` and `..`; not `/`. Symbolic links in it are not resolved.
+    pub path: PathBuf,
+    /// The server.
+    pub server: Arc<Server>,
+    /// The repository.
+    pub repo: RepoName,
+    /// The branch.
+    pub branch: BranchName,
+    /// The branch to begin `branch` from if it is missing; without it a missing branch is an error, save in an
+    /// empty repository.
+    pub create_branch_from: Option<BranchName>,
+    /// Whether a missing repository is made.
+    pub create_repo: bool,
+    /// The description of a repository that is made.
+    pub description: Option<String>,
+    /// The directory of the repository that stands for the folder.
+    pub remote_dir: RepoPath,
+    /// In gitignore's syntax, what is to be pushed; empty means everything.
+    pub include: Vec<String>,
+    /// In gitignore's syntax, what is not to be pushed; the last pattern that matches decides. Begins with
+    /// [`super::DEFAULT_EXCLUDES`] unless the config turns them off.
+    pub exclude: Vec<String>,
+    /// Larger files are not pushed, in bytes.
+    pub max_file_size: Option<u64>,
+    /// When a file counts as finished.
+    pub settle: Settle,
+    /// When a batch of finished files is committed.
+    pub batch: BatchLimits,
+    /// How often the whole folder is compared with what is known.
+    pub rescan_interval: Duration,
+    /// Which of the server's ways a batch takes.
+    pub transport: Transport,
+    /// What a file's removal does to the branch.
+    pub on_delete: OnDelete,
+    /// The commit message.
+    pub message: MessageTemplate,
+}
+
+impl Folder {
+    /// What makes this folder the same one in two versions of the file.
+    pub fn id(&self) -> FolderId {
+        FolderId {
+            path: self.path.clone(),
+            server: self.server.url.clone(),
+            repo: self.repo.clone(),
+            branch: self.branch.clone(),
+            remote_dir: self.remote_dir.clone(),
+        }
+    }
+}
+
+/// When a file counts as finished. Invariant: `quiet <= max_wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settle {
+    /// How long nothing may have happened to the file.
+    pub quiet: Duration,
+    /// After this time a file that never gets quiet is taken as a consistent snapshot.
+    pub max_wait: Duration,
+}
+
+/// When a batch is committed. Invariant: `quiet <= max_wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// How long no further file may have become ready.
+    pub quiet: Duration,
+    /// The longest time the first file of a batch waits for others.
+    pub max_wait: Duration,
+    /// Files in one batch, at least 1.
+    pub max_files: usize,
+    /// Bytes in one batch; a larger file makes a batch of its own.
+    pub max_bytes: u64,
+}
+
+/// Which of the server's ways a batch takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One PUT where it carries the batch unharmed, else a workspace.
+    Auto,
+    /// PUT only; what it cannot carry is refused with a reason.
+    Put,
+    /// A workspace for every batch.
+    Workspace,
+}
+
+impl Transport {
+    pub(super) const ALL: &[(&str, Self)] =
+        &[("auto", Self::Auto), ("put", Self::Put), ("workspace", Self::Workspace)];
+}
+
+/// What a file's removal does to the branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDelete {
+    /// Nothing: the branch is an archive.
+    Keep,
+    /// The file is removed from the branch too.
+    Mirror,
+}
+
+impl OnDelete {
+    pub(super) const ALL: &[(&str, Self)] = &[("keep", Self::Keep), ("mirror", Self::Mirror)];
+}

@@ -1,0 +1,308 @@
+//! The second stage: what the values mean, with the defaults filled in. The defaults and the bounds stand here
+//! and in `servers`, and nowhere else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::clash::{Placed, note_clashes, note_state_dir};
+use super::problem::Finding;
+use super::raw::{Raw, RawAuthor, RawFolder, Settings};
+use super::servers::{default_server, named_server, servers};
+use super::{
+    Author, BatchLimits, Config, DEFAULT_EXCLUDES, Env, Folder, MessageTemplate, OnDelete, Server, Settle,
+    Transport, check,
+};
+use crate::oxen::{BranchName, RepoName};
+use crate::path::{Refusal, RepoPath};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const EIB: u64 = 1 << 60;
+
+pub(super) const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+pub(super) const fn days(days: u64) -> Duration {
+    minutes(24 * 60 * days)
+}
+
+const BRANCH: &str = "main";
+const SETTLE: Settle = Settle { quiet: Duration::from_secs(2), max_wait: minutes(5) };
+const BATCH: BatchLimits = BatchLimits {
+    quiet: Duration::from_secs(1),
+    max_wait: Duration::from_secs(30),
+    max_files: 5000,
+    max_bytes: 4 * GIB,
+};
+const RESCAN_INTERVAL: Duration = minutes(60);
+
+/// The config, or `None` where `findings` say why not.
+pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Finding>) -> Option<Config> {
+    let home = env.home.as_deref();
+    let author = raw.author.as_ref().and_then(|author| author_of(author, findings));
+    let servers = servers(raw, home, findings);
+    // Once by themselves, so that a problem in [defaults] is noted even where every folder overrides it.
+    check_settings(&raw.defaults, findings);
+    let mut folders = Vec::new();
+    for folder in &raw.folders {
+        let settings = folder.settings.over(&raw.defaults);
+        let server = match &settings.server {
+            Some(name) => named_server(name, &servers, findings),
+            None => default_server(folder, raw, &servers, findings),
+        };
+        if let Some(built) = build_folder(folder, &settings, server, home, findings) {
+            folders.push(Placed { folder: built, raw: folder });
+        }
+    }
+    if raw.folders.is_empty() && findings.is_empty() {
+        findings.push(
+            Finding::new(0..0, "there is no folder to watch")
+                .help("add one with `oxen-sync add`")
+                .of_absence(),
+        );
+    }
+    note_clashes(&folders, findings);
+    let state_dir = state_dir(raw.state_dir.as_ref(), env, findings);
+    if let Some(state_dir) = &state_dir {
+        note_state_dir(state_dir, raw.state_dir.as_ref(), &folders, findings);
+    }
+    Some(Config {
+        file: file.to_owned(),
+        state_dir: state_dir?,
+        author: author?,
+        folders: folders.into_iter().map(|placed| placed.folder).collect(),
+    })
+}
+
+fn author_of(raw: &RawAuthor, findings: &mut Vec<Finding>) -> Option<Author> {
+    let name = raw.name.as_ref().map(|name| check::line("author.name", name, findings));
+    let email = raw.email.as_ref().map(|email| {
+        let line = check::line("author.email", email, findings);
+        let address = line.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        if !line.is_empty() && (!address || line.contains(char::is_whitespace)) {
+            findings.push(
+                Finding::new(email.span(), "`author.email` is not a mail address")
+                    .help("any address will do, also one that receives no mail: \"rig-07@lab.example\""),
+            );
+        }
+        line
+    });
+    Some(Author { name: name?, email: email? })
+}
+
+fn build_folder(
+    raw: &RawFolder,
+    settings: &Settings,
+    server: Option<Arc<Server>>,
+    home: Option<&Path>,
+    findings: &mut Vec<Finding>,
+) -> Option<Folder> {
+    let path = raw.path.as_ref().and_then(|value| {
+        let path = check::local_path("path", value, home, findings)?;
+        if path == Path::new("/") {
+            findings.push(
+                Finding::new(value.span(), "the whole file system cannot be watched")
+                    .help("name the directory that holds the data"),
+            );
+            return None;
+        }
+        Some(path)
+    });
+    let repo = raw.repo.as_ref().and_then(|repo| check::parsed::<RepoName>("repo", repo, findings));
+    let common = check_settings(settings, findings);
+    Some(Folder {
+        path: path?,
+        server: server?,
+        repo: repo?,
+        branch: common.branch?,
+        create_branch_from: common.create_branch_from,
+        create_repo: settings.create_repo.as_ref().is_none_or(|on| *on.get_ref()),
+        description: common.description,
+        remote_dir: common.remote_dir?,
+        include: common.include,
+        exclude: common.exclude,
+        max_file_size: common.max_file_size,
+        settle: common.settle,
+        batch: common.batch,
+        rescan_interval: common.rescan_interval,
+        transport: common.transport,
+        on_delete: common.on_delete,
+        message: common.message?,
+    })
+}
+
+/// Settings after their check. What has a problem is `None` or has some usable value: the config is refused
+/// anyway, but nothing may be derived from a value that is not in the file.
+struct Checked {
+    branch: Option<BranchName>,
+    create_branch_from: Option<BranchName>,
+    description: Option<String>,
+    remote_dir: Option<RepoPath>,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    max_file_size: Option<u64>,
+    settle: Settle,
+    batch: BatchLimits,
+    rescan_interval: Duration,
+    transport: Transport,
+    on_delete: OnDelete,
+    message: Option<MessageTemplate>,
+}
+
+fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
+    let branch = match &raw.branch {
+        Some(branch) => check::parsed::<BranchName>("branch", branch, findings),
+        None => BRANCH.parse().ok(),
+    };
+    let create_branch_from = raw.create_branch_from.as_ref().and_then(|from| {
+        let from_branch = check::parsed::<BranchName>("create_branch_from", from, findings)?;
+        if Some(&from_branch) == branch.as_ref() {
+            findings.push(
+                Finding::new(from.span(), "`create_branch_from` is the branch itself")
+                    .help("name the branch that a new one is to begin from, or remove the key"),
+            );
+        }
+        Some(from_branch)
+    });
+    let use_default_excludes = raw.default_excludes.as_ref().is_none_or(|on| *on.get_ref());
+    let mut exclude: Vec<String> = if use_default_excludes {
+        DEFAULT_EXCLUDES.iter().map(|pattern| (*pattern).to_owned()).collect()
+    } else {
+        Vec::new()
+    };
+    exclude.extend(check::patterns("exclude", raw.exclude.as_ref(), findings));
+    let max_file_size = raw.max_file_size.as_ref();
+    Checked {
+        branch,
+        create_branch_from,
+        description: raw.description.as_ref().map(|text| check::line("description", text, findings)),
+        remote_dir: match &raw.remote_dir {
+            Some(dir) => remote_dir(dir, findings),
+            None => Some(RepoPath::root()),
+        },
+        include: check::patterns("include", raw.include.as_ref(), findings),
+        exclude,
+        max_file_size: max_file_size
+            .map(|size| check::size("max_file_size", Some(size), EIB, &(1..=EIB), findings)),
+        settle: settle(raw, findings),
+        batch: batch(raw, findings),
+        rescan_interval: check::duration(
+            "rescan_interval",
+            raw.rescan_interval.as_ref(),
+            RESCAN_INTERVAL,
+            &(Duration::from_secs(1)..=days(30)),
+            findings,
+        ),
+        transport: check::one_of(
+            "transport",
+            raw.transport.as_ref(),
+            Transport::Auto,
+            Transport::ALL,
+            findings,
+        ),
+        on_delete: check::one_of(
+            "on_delete",
+            raw.on_delete.as_ref(),
+            OnDelete::Keep,
+            OnDelete::ALL,
+            findings,
+        ),
+        message: match &raw.message {
+            Some(message) => check::parsed("message", message, findings),
+            None => Some(MessageTemplate::default()),
+        },
+    }
+}
+
+fn settle(raw: &Settings, findings: &mut Vec<Finding>) -> Settle {
+    let raw = &raw.settle;
+    let before = findings.len();
+    let settle = Settle {
+        quiet: check::duration(
+            "settle.quiet",
+            raw.quiet.as_ref(),
+            SETTLE.quiet,
+            &(Duration::ZERO..=days(1)),
+            findings,
+        ),
+        max_wait: check::duration(
+            "settle.max_wait",
+            raw.max_wait.as_ref(),
+            SETTLE.max_wait,
+            &(Duration::from_millis(100)..=days(7)),
+            findings,
+        ),
+    };
+    if findings.len() == before {
+        let quiet = (raw.quiet.as_ref(), settle.quiet);
+        check::quiet_before_max_wait("settle", quiet, (raw.max_wait.as_ref(), settle.max_wait), findings);
+    }
+    settle
+}
+
+fn batch(raw: &Settings, findings: &mut Vec<Finding>) -> BatchLimits {
+    let raw = &raw.batch;
+    let before = findings.len();
+    let (quiet, max_wait) = (raw.quiet.as_ref(), raw.max_wait.as_ref());
+    let bounds = Duration::ZERO..=days(1);
+    let mut batch = BatchLimits {
+        quiet: check::duration("batch.quiet", quiet, BATCH.quiet, &bounds, findings),
+        max_wait: check::duration("batch.max_wait", max_wait, BATCH.max_wait, &bounds, findings),
+        max_bytes: check::size(
+            "batch.max_bytes",
+            raw.max_bytes.as_ref(),
+            BATCH.max_bytes,
+            &(MIB..=EIB),
+            findings,
+        ),
+        ..BATCH
+    };
+    if let Some(max_files) = &raw.max_files {
+        let show = |number: u64| number.to_string();
+        let files = check::within("batch.max_files", Some(max_files), 1, &(1..=100_000), show, findings);
+        batch.max_files = usize::try_from(files).unwrap_or(BATCH.max_files);
+    }
+    if findings.len() == before {
+        check::quiet_before_max_wait("batch", (quiet, batch.quiet), (max_wait, batch.max_wait), findings);
+    }
+    batch
+}
+
+fn remote_dir(value: &Spanned<String>, findings: &mut Vec<Finding>) -> Option<RepoPath> {
+    let (why, help) = match RepoPath::parse(value.get_ref()) {
+        Ok(dir) => return Some(dir),
+        Err(Refusal::Backslash) => ("`remote_dir` holds a backslash", "directories are separated by `/`"),
+        Err(Refusal::Reserved) => {
+            ("`remote_dir` lies in .oxen, which Oxen keeps for itself", "choose another")
+        }
+        Err(Refusal::NotPlain | Refusal::NotUtf8) => (
+            "`remote_dir` is not a plain path",
+            "write it like \"rig/7\", without empty parts, `.` and `..`; \"\" is the repository's root",
+        ),
+    };
+    findings.push(Finding::new(value.span(), why).help(help));
+    None
+}
+
+fn state_dir(raw: Option<&Spanned<String>>, env: &Env, findings: &mut Vec<Finding>) -> Option<PathBuf> {
+    if let Some(value) = raw {
+        return check::local_path("state_dir", value, env.home.as_deref(), findings);
+    }
+    let found = env
+        .state_directory
+        .clone()
+        .or_else(|| env.xdg_state_home.as_ref().map(|dir| dir.join("oxen-sync")))
+        .or_else(|| env.home.as_ref().map(|home| home.join(".local/state/oxen-sync")));
+    if found.is_none() {
+        findings.push(
+            Finding::new(0..0, "there is no place for the service's state")
+                .help("set `state_dir`, or one of the variables STATE_DIRECTORY, XDG_STATE_HOME and HOME")
+                .of_absence(),
+        );
+    }
+    found
+}
