@@ -5,4 +5,6 @@ pub mod content;
 pub mod folder;
 pub mod oxen;
 pub mod path;
+pub mod plan;
+pub mod push;
 pub mod state;
