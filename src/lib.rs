@@ -7,4 +7,6 @@ pub mod oxen;
 pub mod path;
 pub mod plan;
 pub mod push;
+pub mod service;
 pub mod state;
+pub mod status;
