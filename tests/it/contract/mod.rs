@@ -1,0 +1,29 @@
+//! What the API does, checked on the stand-in and on the real server alike. Where these tests pass on both, the
+//! stand-in may stand in.
+
+mod place;
+mod put;
+mod read;
+mod upload;
+mod workspace;
+
+/// Runs each test on both servers.
+macro_rules! contract {
+    ($($test:ident),+ $(,)?) => {
+        mod on_standin {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&$crate::support::site::Site::standin().await).await;
+            })+
+        }
+        mod on_the_real_server {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(site) = $crate::support::site::Site::real().await {
+                    super::$test(&site).await;
+                }
+            })+
+        }
+    };
+}
+use contract;
