@@ -135,9 +135,9 @@ impl Client {
         Error::new(op, &self.inner.host, kind, message, true)
     }
 
-    /// An error about what the caller gave; nothing was sent.
-    pub(super) fn unsendable(&self, op: Op, message: &str) -> Error {
-        Error::new(op, &self.inner.host, Kind::Unsendable, reason::one_line(message), false)
+    /// An error about what the caller gave, in words that can be shown; nothing was sent.
+    pub(super) fn unsendable(&self, op: Op, message: String) -> Error {
+        Error::new(op, &self.inner.host, Kind::Unsendable, message, false)
     }
 
     fn stalled(&self, op: Op, sent: bool) -> Error {

@@ -27,3 +27,9 @@ macro_rules! contract {
     };
 }
 use contract;
+
+/// "hello" in gzip, as one block that is not compressed.
+const GZIP_OF_HELLO: &[u8] = &[
+    0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1, 5, 0, 250, 255, b'h', b'e', b'l', b'l', b'o', 0x86, 0xa6, 0x10,
+    0x36, 5, 0, 0, 0,
+];

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oxen_sync::oxen::{ApiKey, BranchName, Client, ClientOptions, Commit, CommitInfo, FileBody, RepoName};
+use oxen_sync::oxen::{
+    ApiKey, BranchName, Client, ClientOptions, Commit, CommitInfo, Error, FileBody, RepoName,
+};
 use oxen_sync::path::RepoPath;
 
 use super::real;
@@ -70,6 +72,19 @@ impl Site {
         self.client.stage_files(repo, &id, files).await.expect("files are staged");
         let merged = self.client.merge_workspace(repo, &id, &main, &info(&format!("commit {id}"))).await;
         merged.expect("the files are committed")
+    }
+
+    /// Puts files into a directory of a branch.
+    pub(crate) async fn put(
+        &self,
+        repo: &RepoName,
+        to: &str,
+        dir: &str,
+        files: &[(&str, &[u8])],
+    ) -> Result<Commit, Error> {
+        let files = files.iter().map(|(name, content)| file(name, content)).collect();
+        let info = info(&format!("put into {dir} of {to}"));
+        self.client.put_files(repo, &branch(to), &path(dir), files, &info).await
     }
 
     /// A file's content on `main`.
