@@ -271,16 +271,17 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
-/// Whether a rustls error lies among the causes; io errors hide theirs one level deeper.
+/// Whether TLS failed.
 fn is_tls(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| {
-        let hidden = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || matches!(hidden, Some(inner) if inner.is::<rustls::Error>())
-    })
+    causes(error).any(<dyn StdError>::is::<rustls::Error>)
 }
 
+/// The causes from the outside in. An I/O error's `source` leaves out the error that it wraps.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| (**cause).source())
+    std::iter::successors(error.source(), |cause| match cause.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => (**cause).source(),
+    })
 }
 
 /// What the innermost cause says; the outer ones repeat the URL and the layers.

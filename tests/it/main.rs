@@ -11,3 +11,4 @@ mod faults;
 #[path = "../standin/mod.rs"]
 mod standin;
 mod support;
+mod tls;

@@ -8,6 +8,8 @@ mod call;
 mod conn;
 mod faults;
 mod form;
+mod put;
+mod read;
 mod repo;
 mod tree;
 mod uploads;

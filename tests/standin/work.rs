@@ -10,18 +10,14 @@ use serde_json::{Value, json};
 use super::answer::{self, Reply};
 use super::call::{Call, normal};
 use super::form::{self, Part};
-use super::repo::{Change, CommitMade, Info, Repo, Staged, Workspace};
-use super::tree::{Dir, Node};
+use super::repo::{CommitMade, Info, Repo, Staged, Workspace};
 use super::uploads::Upload;
+use super::{put, read};
 
-/// The most that a PUT's form may hold, content and text together.
-const PUT_FORM_MAX: usize = 2 << 20;
 /// The most that a request's plain body may hold.
 const BODY_MAX: usize = 256 << 10;
 /// The most that a list in JSON may hold.
 const JSON_MAX: usize = 2 << 20;
-/// The longest name that a PUT can write.
-const PUT_NAME_MAX: usize = 249;
 
 /// Everything that the server keeps.
 pub(crate) struct Store {
@@ -97,29 +93,29 @@ impl Store {
                 Ok(answer::created(json!({ "commit": answer::commit(&made) })))
             }
             Op::PutFiles => {
-                let made = put_files(repo, call, payload)?;
+                let made = put::put_files(repo, call, payload)?;
                 self.commits.push(made.clone());
                 Ok(answer::created(json!({ "commit": answer::commit(&made) })))
             }
             Op::BeginUpload => self.begin_upload(call, payload),
             Op::PutPart => self.put_part(call, payload),
             Op::ReadEntry => {
-                let (commit, path) = resolve(repo, call)?;
+                let (commit, path) = read::resolve(repo, call)?;
                 let name = path.rsplit('/').next().unwrap_or_default();
                 let entry = match commit.root.node(&path) {
                     _ if path.is_empty() => answer::dir_entry("", &commit.root, Some(&commit)),
-                    Some(node) => answer::entry(name, node, last_commit(repo, node)),
+                    Some(node) => answer::entry(name, node, read::last_commit(repo, node)),
                     None => return Err(answer::no_path(&path)),
                 };
                 Ok(answer::found(json!({ "entry": entry })))
             }
             Op::ReadFile => {
-                let (commit, path) = resolve(repo, call)?;
+                let (commit, path) = read::resolve(repo, call)?;
                 let file = commit.root.file(&path).ok_or_else(|| answer::no_path(&path))?;
                 Ok(Reply::bytes(repo.content.get(&file.hash).cloned().unwrap_or_default()))
             }
-            Op::ListDir => list_dir(repo, call),
-            Op::ReadHistory => read_history(repo, call),
+            Op::ListDir => read::list_dir(repo, call),
+            Op::ReadHistory => read::history(repo, call),
             Op::FindRepo | Op::Setup | Op::Health | Op::CreateRepo => {
                 Ok(answer::found(json!({ "repository": { "is_empty": repo.is_empty() } })))
             }
@@ -332,129 +328,6 @@ fn stage_removals(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Rep
     } else {
         Ok(answer::removed_but(&missing))
     }
-}
-
-fn put_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Arc<CommitMade>, Reply> {
-    let parts = form::parts(&payload.content_type, &payload.body).map_err(|why| Reply::text(400, why))?;
-    let known = ["message", "name", "email", "file", "files[]"];
-    let parts: Vec<Part> = parts.into_iter().filter(|part| known.contains(&&*part.name)).collect();
-    if parts.iter().map(|part| part.content.len()).sum::<usize>() > PUT_FORM_MAX {
-        return Err(Reply::text(400, "Payload error"));
-    }
-    let field = |name: &str| {
-        let part = parts.iter().find(|part| part.name == name)?;
-        Some(String::from_utf8_lossy(&payload.body[part.content.clone()]).into_owned())
-    };
-    // Of several `file` parts the first counts; the others are gone without a word.
-    let single = parts.iter().find(|part| part.name == "file");
-    let many: Vec<&Part> = parts.iter().filter(|part| part.name == "files[]").collect();
-
-    let (branch, dir) = if repo.is_empty() {
-        // Nothing is decoded here, and the branch is one segment.
-        let (branch, dir) = call.rest.split_once('/').unwrap_or((&call.rest, ""));
-        (branch.to_owned(), normal(dir, "target directory")?)
-    } else {
-        let resource = call.resource()?;
-        let (_, branch, dir) = repo.resolve(&resource).ok_or_else(|| answer::no_path(&resource))?;
-        (branch.ok_or_else(|| answer::no_branch(&resource))?, dir)
-    };
-    let root = repo.head(&branch).map(|head| head.root.clone()).unwrap_or_default();
-    let files: Vec<(String, &Part)> = match (single, many.as_slice()) {
-        (None, []) => return Err(answer::bad_request("Missing file data")),
-        (Some(_), [_, ..]) => return Err(answer::bad_request("Ambiguous multipart payload")),
-        (Some(part), []) if root.dir(&dir).is_some() => vec![(join(&dir, &clean(part)), part)],
-        (Some(part), []) => vec![(dir.clone(), part)],
-        (None, many) => many.iter().map(|part| (join(&dir, &clean(part)), *part)).collect(),
-    };
-    if root.has_file_above(&dir) || (single.is_none() && !dir.is_empty() && root.file(&dir).is_some()) {
-        return Err(answer::must_be_directory(&dir));
-    }
-    let (Some(author), Some(email)) = (field("name"), field("email")) else {
-        return Err(answer::bad_request("Name and email are required"));
-    };
-    let mut staged = Staged::new();
-    for (path, part) in files {
-        let path = normal(&path, "uploaded file")?;
-        if clean(part).is_empty() {
-            return Err(answer::bad_request("Invalid uploaded file: path cannot be empty"));
-        }
-        if root.has_file_above(&path) {
-            return Err(answer::must_be_directory(&path));
-        }
-        if path.rsplit('/').next().is_some_and(|name| name.len() > PUT_NAME_MAX) {
-            let title = "File name too long (os error 36)";
-            return Err(answer::error(500, "internal_server_error", title, ""));
-        }
-        let content = payload.body.slice(part.content.clone());
-        let size = content.len() as u64;
-        let hash = repo.store(content);
-        if root.file(&path).is_none_or(|file| file.hash != hash) {
-            staged.insert(path, Change::Put { hash, size });
-        }
-    }
-    if staged.is_empty() {
-        return Err(answer::error(422, "no_changes", "No changes to commit", "nothing differs"));
-    }
-    let message = field("message").unwrap_or_else(|| "Auto-commit files".to_owned());
-    repo.commit(&branch, &staged, Info { message, author, email })
-}
-
-/// The name as a PUT leaves it: without what no Windows file could have.
-fn clean(part: &Part) -> String {
-    let name = part.filename.clone().unwrap_or_else(|| "unnamed".to_owned());
-    let kept = |c: &char| !c.is_control() && !"/?<>\\:*|\"".contains(*c);
-    let name: String = name.chars().filter(kept).collect();
-    if name.chars().all(|c| c == '.') { String::new() } else { name }
-}
-
-fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
-}
-
-fn resolve(repo: &Repo, call: &Call) -> Result<(Arc<CommitMade>, String), Reply> {
-    let resource = call.resource()?;
-    let (commit, _, path) = repo.resolve(&resource).ok_or_else(|| answer::no_path(&resource))?;
-    Ok((commit, path))
-}
-
-fn last_commit<'a>(repo: &'a Repo, node: &Node) -> Option<&'a Arc<CommitMade>> {
-    repo.commits.get(match node {
-        Node::File(file) => &file.commit,
-        Node::Dir(dir) => &dir.commit,
-    })
-}
-
-fn list_dir(repo: &Repo, call: &Call) -> Result<Reply, Reply> {
-    let (commit, path) = resolve(repo, call)?;
-    let dir: &Dir = commit.root.dir(&path).ok_or_else(|| answer::no_path(&path))?;
-    let mut entries: Vec<_> = dir.children.iter().collect();
-    entries.sort_by_key(|(name, node)| (matches!(node, Node::File(_)), name.to_string()));
-    let (page, page_size) = page_of(call);
-    let total = entries.len();
-    let shown = entries.into_iter().skip(page_size.saturating_mul(page - 1)).take(page_size);
-    let shown: Vec<Value> =
-        shown.map(|(name, node)| answer::entry(name, node, last_commit(repo, node))).collect();
-    Ok(answer::found(json!({ "dir": answer::dir_entry("", dir, None), "entries": shown, "page_number": page,
-        "page_size": page_size, "total_pages": total.div_ceil(page_size), "total_entries": total })))
-}
-
-fn read_history(repo: &Repo, call: &Call) -> Result<Reply, Reply> {
-    let (page, page_size) = page_of(call);
-    let history = if repo.is_empty() {
-        Vec::new()
-    } else {
-        let (commit, path) = resolve(repo, call)?;
-        let history = repo.history(&commit);
-        if path.is_empty() { history } else { Vec::new() }
-    };
-    let shown = history.iter().skip(page_size.saturating_mul(page - 1)).take(page_size);
-    let shown: Vec<Value> = shown.map(|made| answer::commit(made)).collect();
-    Ok(answer::found(json!({ "commits": shown, "page_number": page, "page_size": page_size,
-        "total_pages": history.len().div_ceil(page_size), "total_entries": history.len() })))
-}
-
-fn page_of(call: &Call) -> (usize, usize) {
-    (call.number("page").unwrap_or(1).max(1), call.number("page_size").unwrap_or(100).max(1))
 }
 
 fn json_of(payload: &Payload) -> Result<Value, Reply> {
