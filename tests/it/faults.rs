@@ -155,6 +155,7 @@ async fn answers_that_are_not_the_servers_are_sorted() {
     let away = vec![("location", "https://user:s3cret@elsewhere.example/login?key=1".to_owned())];
     let table = [
         (Action::reply(502, html), status(502, Reason::Other), "502 Bad Gateway"),
+        (Action::reply(500, &"x".repeat(2 << 20)), status(500, Reason::Other), "xxx…"),
         (Action::reply(503, ""), status(503, Reason::Other), "answered 503"),
         (Action::Reply { status: 429, headers: wait, body: String::new() }, after_7_s, "answered 429"),
         (Action::reply(200, &failed), status(200, Reason::Other), "disk full"),
@@ -240,6 +241,19 @@ async fn half_a_batch_staged_is_seen_in_the_answer() {
     let files = vec![file("p", b"1"), file("q", b"1"), file("r", b"1")];
     assert_eq!(client.stage_files(&repo, "half", files).await.unwrap(), ["p"]);
     assert_eq!(standin.workspaces("lab/cells"), ["half"]);
+}
+
+#[tokio::test]
+async fn files_lost_without_a_word_are_seen_on_the_branch_alone() {
+    let (standin, client, repo) = start(SILENCE).await;
+    let files = || vec![file("p", b"1"), file("q", b"1")];
+    client.open_workspace(&repo, "half", &branch("main")).await.unwrap();
+    standin.fault(Rule::any(Action::LoseHalf).path("/file").times(2));
+    assert_eq!(client.stage_files(&repo, "half", files()).await.unwrap(), ["p", "q"]);
+    client.put_files(&repo, &branch("main"), &path("d"), files(), &info("m")).await.unwrap();
+    client.merge_workspace(&repo, "half", &branch("main"), &info("m")).await.unwrap();
+    let tree: Vec<_> = standin.tree("lab/cells", "main").into_keys().collect();
+    assert_eq!(tree, ["a", "d/p", "p"]);
 }
 
 #[tokio::test]

@@ -27,8 +27,10 @@ pub(crate) enum Action {
     Delay(Duration),
     /// The body is read, and the answer sent, no faster than this.
     Throttle { bytes_per_s: u64 },
-    /// Of the files to stage, the first half is stored; the answer is that of success.
+    /// Of the files to stage, only the first half is, and only that half is in the answer of success.
     StageHalf,
+    /// Of the files to stage or put, only the first half is, and the answer speaks of all.
+    LoseHalf,
 }
 
 impl Action {

@@ -36,7 +36,7 @@ use conn::{Accept, Conn, Conns};
 use faults::Rules;
 pub(crate) use faults::{Action, Rule};
 pub(crate) use repo::CommitMade;
-use work::{Payload, Store};
+use work::{Kept, Payload, Store};
 
 /// The longest that [`StandIn::until`] waits.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -312,8 +312,12 @@ async fn serve(
             _ if !known => answer::message(401, "unauthorized"),
             None => answer::message(404, "resource_not_found"),
             Some(op) => {
-                let half = matches!(fault, Some(Action::StageHalf));
-                state.store.work(op, call, &Payload { content_type, body, half })
+                let kept = match fault {
+                    Some(Action::StageHalf) => Kept::Half,
+                    Some(Action::LoseHalf) => Kept::HalfUnsaid,
+                    _ => Kept::All,
+                };
+                state.store.work(op, call, &Payload { content_type, body, kept })
             }
         }
     };

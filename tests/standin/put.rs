@@ -6,7 +6,7 @@ use super::answer::{self, Reply};
 use super::call::{Call, normal};
 use super::form::{self, Part};
 use super::repo::{Change, CommitMade, Info, Repo, Staged};
-use super::work::Payload;
+use super::work::{Kept, Payload};
 
 /// The most that a form may hold, content and text together.
 const PUT_FORM_MAX: usize = 2 << 20;
@@ -45,6 +45,7 @@ pub(crate) fn put_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Resu
         (Some(part), []) => vec![(dir.clone(), part)],
         (None, many) => many.iter().map(|part| (join(&dir, &clean(part)), *part)).collect(),
     };
+    let files = if payload.kept == Kept::All { files } else { files[..files.len() / 2].to_vec() };
     if root.has_file_above(&dir) || (single.is_none() && !dir.is_empty() && root.file(&dir).is_some()) {
         return Err(answer::must_be_directory(&dir));
     }

@@ -46,8 +46,17 @@ impl Default for Store {
 pub(crate) struct Payload {
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
-    /// Only the first half of the files is stored.
-    pub(crate) half: bool,
+    pub(crate) kept: Kept,
+}
+
+/// How many of a form's files are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// The first half, and the answer says so.
+    Half,
+    /// The first half, and the answer does not say so.
+    HalfUnsaid,
 }
 
 impl Store {
@@ -285,8 +294,9 @@ fn stage_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Reply,
         };
         files.push((normal(&path, "staging path")?, part));
     }
-    if payload.half {
-        files.truncate(files.len() / 2);
+    let mut lost = Vec::new();
+    if payload.kept != Kept::All {
+        lost = files.split_off(files.len() / 2).into_iter().map(|(path, _)| path).collect();
     }
     let mut paths = Vec::new();
     for (path, part) in files {
@@ -302,6 +312,9 @@ fn stage_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Reply,
             Repo::stage(workspace, &path, hash, size);
         }
         paths.push(path);
+    }
+    if payload.kept == Kept::HalfUnsaid {
+        paths.append(&mut lost);
     }
     Ok(answer::created(json!({ "paths": paths })))
 }
