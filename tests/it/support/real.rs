@@ -3,7 +3,6 @@
 //! Looked for, in this order: `$OXEN_SERVER`; the cache that `tests/get-oxen-server` fills; `PATH`.
 
 use std::fs::File;
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,21 +50,22 @@ impl RealServer {
                  OXEN_SYNC_WITHOUT_REAL_SERVER=1 does without its tests"
             )
         });
-        let data = TempDir::with_prefix_in("oxen-server-", env!("CARGO_TARGET_TMPDIR"))
-            .expect("the target directory is writable")
-            .keep();
+        let mut said = String::new();
         // A free port may be taken before the server binds it.
         for _ in 0..3 {
-            let mut server = Self::spawn(&program, data.clone());
+            let server = Self::spawn(&program);
             if server.answers().await {
                 return server;
             }
-            drop(server);
+            said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default();
         }
-        panic!("oxen-server does not start: {}", log(&data));
+        panic!("oxen-server does not start: {said}");
     }
 
-    fn spawn(program: &Path, data: PathBuf) -> Self {
+    fn spawn(program: &Path) -> Self {
+        let data = TempDir::with_prefix_in("oxen-server-", env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target directory is writable")
+            .keep();
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         drop(listener);
@@ -74,8 +74,9 @@ impl RealServer {
             .arg("-c")
             // Ctrl-C reaches the server, too; the shell stays until it has cleaned up.
             .arg(
-                "trap '' INT TERM; \"$1\" start -i 127.0.0.1 -p \"$2\" & server=$!; cat >/dev/null; \
-                 kill -KILL $server; wait $server; rm -rf \"$SYNC_DIR\"",
+                "trap '' INT TERM; exec 3<&0; \"$1\" start -i 127.0.0.1 -p \"$2\" <&- 3<&- & server=$!
+                { cat <&3 >/dev/null; [ -e \"$SYNC_DIR/ended\" ] || kill -KILL $server; } & watch=$!
+                wait $server; : >\"$SYNC_DIR/ended\"; wait $watch; rm -rf \"$SYNC_DIR\"",
             )
             .args(["sh".as_ref(), program.as_os_str(), port.to_string().as_ref()])
             .env("SYNC_DIR", &data)
@@ -93,14 +94,14 @@ impl RealServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    async fn answers(&mut self) -> bool {
+    async fn answers(&self) -> bool {
         let client = super::site::client(&self.url());
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
             if client.health().await.is_ok() {
                 return true;
             }
-            if !self.data.exists() || matches!(self.shell.try_wait(), Ok(Some(_))) {
+            if self.data.join("ended").exists() {
                 return false;
             }
             // Nothing tells when a server is ready but the server.
@@ -138,10 +139,4 @@ fn in_path() -> Option<PathBuf> {
             String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == VERSION)
         })
     })
-}
-
-fn log(data: &Path) -> String {
-    let mut text = String::new();
-    let read = File::open(data.join("log")).and_then(|mut file| file.read_to_string(&mut text));
-    read.map_or_else(|error| error.to_string(), |_| text)
 }
