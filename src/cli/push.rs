@@ -117,6 +117,10 @@ fn say(outcome: &FolderOutcome) {
     for row in problems {
         println!("  {} {}: {}", row.kind, row.path, row.reason);
     }
+    let excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
+    if excluded > 0 {
+        println!("  {excluded} files and directories are left out by patterns");
+    }
     if intake.skipped > 0 {
         println!("  {} links, devices or mounts were passed over", intake.skipped);
     }

@@ -17,8 +17,14 @@ pub const DEFAULT_EXCLUDES: &[&str] = &[
     "*.aria2",
     "*.filepart",
     // rsync writes NAME.EXT as .NAME.EXT.XXXXXX. The pattern demands two further dots, as .NAME.XXXXXX would also
-    // take a hidden file whose ending has six letters, such as .index.sqlite.
-    ".*.*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
+    // take a hidden file whose ending has six letters, such as .index.sqlite; and a capital letter in the ending, which
+    // chance gives to 96 of 100, as without it .settings.yml.backup would be taken.
+    ".*.*.[A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
+    ".*.*.[0-9A-Za-z][A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
+    ".*.*.[0-9A-Za-z][0-9A-Za-z][A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
+    ".*.*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][A-Z][0-9A-Za-z][0-9A-Za-z]",
+    ".*.*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][A-Z][0-9A-Za-z]",
+    ".*.*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][A-Z]",
     // rsync --delay-updates, and the name its manual gives for --partial-dir.
     ".~tmp~/",
     ".rsync-partial/",
@@ -97,6 +103,7 @@ mod tests {
             "x.crdownload",
             "x.tif.filepart",
             ".img.tif.Ab3dEf",
+            ".img.tif.ab3deF",
             "a/.~tmp~/img.tif",
             ".img.tif.~1a2b",
             ".in.img.tif.",
@@ -128,6 +135,7 @@ mod tests {
             "img.tif",
             ".hidden",
             ".index.sqlite",
+            ".settings.yml.backup",
             ".run.backup",
             "part",
             "img.part.tif",

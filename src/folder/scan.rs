@@ -32,6 +32,8 @@ pub struct ScanSummary {
     pub bytes: u64,
     /// Directories listed.
     pub dirs: u64,
+    /// Files and directories that the filter leaves out; what lies in such a directory is not counted.
+    pub excluded: u64,
     /// Whether it saw all that it set out to see.
     pub complete: bool,
 }
@@ -139,6 +141,7 @@ impl Scan<'_> {
             match entry.kind {
                 EntryKind::File(signature) => {
                     if self.filter.excludes_file(&path) {
+                        summary.excluded += 1;
                         continue;
                     }
                     summary.files += 1;
@@ -151,7 +154,9 @@ impl Scan<'_> {
                     continue;
                 }
                 EntryKind::Dir { device } if device == self.root.id().device => {
-                    if !self.filter.excludes_dir(&path) {
+                    if self.filter.excludes_dir(&path) {
+                        summary.excluded += 1;
+                    } else {
                         stack.push(path);
                     }
                 }
@@ -320,6 +325,7 @@ mod tests {
         assert_eq!(f.scan(), ["skipped link", "differs d/b"]);
         let (_, summary) = f.scan_from("");
         assert_eq!((summary.files, summary.dirs, summary.complete), (3, 3, true));
+        assert_eq!(summary.excluded, 2);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What each request can carry so that the server stores it under the very same name.
 
+use crate::path::is_reserved_name;
+
 /// The longest name a PUT takes, in bytes. From 250 on, oxen-server 0.65.2 answers 500.
 const PUT_NAME_LEN_MAX: usize = 249;
 
@@ -22,20 +24,6 @@ pub fn fits_put_name(name: &str) -> bool {
 /// `filename*=`. An upload in parts names its path in JSON and carries every name.
 pub fn fits_multipart_path(path: &str) -> bool {
     path.bytes().all(|b| b == b'\t' || !b.is_ascii_control())
-}
-
-/// Whether the server keeps a file or directory of this name for itself, at any depth.
-///
-/// oxen-server 0.65.2 refuses `.oxen` in any case, with trailing dots and spaces, with `:` and anything behind
-/// it, and the short form `OXEN~1` that Windows would give it.
-pub fn is_reserved_name(name: &str) -> bool {
-    let name = name.split_once(':').map_or(name, |(name, _)| name).trim_end_matches(['.', ' ']);
-    let short = name
-        .get(..5)
-        .filter(|stem| stem.eq_ignore_ascii_case("oxen~"))
-        .and_then(|_| name.get(5..))
-        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
-    short || name.eq_ignore_ascii_case(".oxen")
 }
 
 #[cfg(test)]
@@ -64,16 +52,6 @@ mod tests {
         }
         for path in ["a\nb", "a\rb", "\u{1b}", "\u{7f}", "\0"] {
             assert!(!fits_multipart_path(path), "{path:?}");
-        }
-    }
-
-    #[test]
-    fn every_spelling_of_the_hidden_directory_is_reserved() {
-        for name in [".oxen", ".OXEN", ".Oxen. .", ".oxen:stream", "OXEN~1", "oxen~42"] {
-            assert!(is_reserved_name(name), "{name:?}");
-        }
-        for name in ["oxen", ".oxenignore", ".oxen2", "oxen~", "oxen~a", "x.oxen", "größe", "é:oxen~1"] {
-            assert!(!is_reserved_name(name), "{name:?}");
         }
     }
 }

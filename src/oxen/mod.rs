@@ -3,7 +3,7 @@
 //!
 //! [`Client`] has one method for each request and never tries twice; an [`Error`] carries all that is needed
 //! to decide elsewhere whether another try makes sense. What a request can carry unharmed is said by pure
-//! functions ([`fits_put_name`], [`fits_multipart_path`], [`is_reserved_name`], [`put_form_len`]), because
+//! functions ([`fits_put_name`], [`fits_multipart_path`], [`put_form_len`]), because
 //! the server renames or drops in silence what it does not like.
 //!
 //! # What a caller must know
@@ -34,7 +34,7 @@ pub use answer::{Branch, Commit, Created, DirPage, Entry, ServerInfo, Workspace}
 pub use client::{ApiKey, Client, ClientOptions};
 pub use commit::{CommitInfo, FileBody, PUT_FORM_MAX, put_form_len};
 pub use error::{Error, Kind, Op, Reason};
-pub use fit::{fits_multipart_path, fits_put_name, is_reserved_name};
+pub use fit::{fits_multipart_path, fits_put_name};
 pub use name::{BranchName, NameError, RepoName};
 pub use place::Author;
 pub use read::Download;

@@ -4,11 +4,12 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
 use super::answer::{CommitAnswer, PathsAnswer, WorkspaceAnswer, WorkspacesAnswer};
+use super::fits_multipart_path;
 use super::multipart::Form;
 use super::route::Route;
 use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, is_absent};
 use super::{BranchName, Client, Commit, CommitInfo, Error, FileBody, Op, Reason, RepoName, Workspace};
-use super::{fits_multipart_path, is_reserved_name};
+use crate::path::is_reserved_name;
 use crate::path::printable;
 
 /// The largest list of removals in one request; the server reads 2 MiB of JSON.

@@ -11,4 +11,4 @@ mod repo;
 
 pub use local::LocalPath;
 pub use printable::printable;
-pub use repo::{Refusal, RepoPath};
+pub use repo::{Refusal, RepoPath, is_reserved_name};

@@ -6,7 +6,7 @@ use super::{LocalPath, printable};
 /// The path of a file or directory on a branch, relative to the repository's root.
 ///
 /// Invariant: UTF-8; segments that are not empty, `.` or `..`, joined by one `/`; no backslash and no NUL; not
-/// inside `.oxen`. The empty path is the root. oxen-server 0.65.2 stores such a path as it is written, and
+/// inside `.oxen` or what the server takes for it ([`is_reserved_name`]). The empty path is the root. oxen-server 0.65.2 stores such a path as it is written, and
 /// would store a backslash as a directory separator.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Arc<str>);
@@ -23,7 +23,7 @@ pub enum Refusal {
     )]
     Backslash,
     /// The server keeps `.oxen` for itself.
-    #[error("the name .oxen is reserved by Oxen; rename the file or its directory")]
+    #[error("the name .oxen, in any spelling, is reserved by Oxen; rename the file or its directory")]
     Reserved,
     /// A segment is empty, `.` or `..`, or holds a NUL.
     #[error("it is not a plain relative path")]
@@ -48,11 +48,11 @@ impl RepoPath {
         if path.is_empty() {
             return Ok(Self::root());
         }
-        for (index, segment) in path.split('/').enumerate() {
+        for segment in path.split('/') {
             if segment.is_empty() || segment == "." || segment == ".." || segment.contains('\0') {
                 return Err(Refusal::NotPlain);
             }
-            if index == 0 && segment == ".oxen" {
+            if is_reserved_name(segment) {
                 return Err(Refusal::Reserved);
             }
         }
@@ -117,6 +117,20 @@ impl fmt::Debug for RepoPath {
     }
 }
 
+/// Whether the server keeps a file or directory of this name for itself, at any depth.
+///
+/// oxen-server 0.65.2 refuses `.oxen` in any case, with trailing dots and spaces, with `:` and anything behind
+/// it, and the short form `OXEN~1` that Windows would give it.
+pub fn is_reserved_name(name: &str) -> bool {
+    let name = name.split_once(':').map_or(name, |(name, _)| name).trim_end_matches(['.', ' ']);
+    let short = name
+        .get(..5)
+        .filter(|stem| stem.eq_ignore_ascii_case("oxen~"))
+        .and_then(|_| name.get(5..))
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    short || name.eq_ignore_ascii_case(".oxen")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,14 +141,14 @@ mod tests {
     fn a_name_crosses_unchanged_or_not_at_all() {
         let dir = RepoPath::parse("rig/7").unwrap();
         let file = |name: &[u8]| LocalPath::root().join(OsStr::from_bytes(name));
-        for name in ["a b", "12:30:05.csv", "a?b%#+;\"'", "né", "ne\u{301}", "x\ny", "dot.", " ", ".oxen"] {
+        for name in ["a b", "12:30:05.csv", "a?b%#+;\"'", "né", "ne\u{301}", "x\ny", "dot.", " ", ".oxen2"] {
             let path = RepoPath::for_file(&dir, &file(name.as_bytes())).unwrap();
             assert_eq!(path.as_str(), format!("rig/7/{name}"));
             assert_eq!((path.dir(), path.name()), ("rig/7", name));
         }
         assert_eq!(RepoPath::for_file(&dir, &file(b"\xff")), Err(Refusal::NotUtf8));
         assert_eq!(RepoPath::for_file(&dir, &file(b"a\\b")), Err(Refusal::Backslash));
-        assert_eq!(RepoPath::for_file(&RepoPath::root(), &file(b".oxen")), Err(Refusal::Reserved));
+        assert_eq!(RepoPath::for_file(&dir, &file(b".Oxen")), Err(Refusal::Reserved));
     }
 
     #[test]
@@ -152,5 +166,15 @@ mod tests {
         assert_eq!(path.ancestors().collect::<Vec<_>>(), ["a/b", "a"]);
         assert!(path.starts_with(&RepoPath::parse("a/b").unwrap()));
         assert!(!path.starts_with(&RepoPath::parse("a/bc").unwrap()));
+    }
+
+    #[test]
+    fn every_spelling_of_the_hidden_directory_is_reserved() {
+        for name in [".oxen", ".OXEN", ".Oxen. .", ".oxen:stream", "OXEN~1", "oxen~42"] {
+            assert!(is_reserved_name(name), "{name:?}");
+        }
+        for name in ["oxen", ".oxenignore", ".oxen2", "oxen~", "oxen~a", "x.oxen", "größe", "é:oxen~1"] {
+            assert!(!is_reserved_name(name), "{name:?}");
+        }
     }
 }

@@ -96,6 +96,8 @@ pub struct FolderReport {
     pub failed: i64,
     /// The first of these.
     pub problems: Vec<ProblemReport>,
+    /// Files and directories that patterns leave out, as the last whole scan counted them.
+    pub excluded: u64,
     /// Links, devices and mounts that were passed over.
     pub skipped: u64,
     /// Some of these, each with its reason.
@@ -246,6 +248,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     report.waiting_more = intake.hints > 0 || looking;
     report.busy = intake.busy;
     report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
+    report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
     report.skipped = intake.skipped;
     report.skipped_paths = intake
         .skipped_paths

@@ -61,6 +61,9 @@ fn folder_block(out: &mut String, folder: &FolderReport) {
         folder.waiting,
         folder.failed
     );
+    if folder.excluded > 0 {
+        let _ = writeln!(out, "  excluded  {} files and directories by patterns", folder.excluded);
+    }
     if let Some(batch) = &folder.batch {
         let _ = writeln!(
             out,

@@ -122,7 +122,7 @@ pub(crate) fn normal(path: &str, what: &str) -> Result<String, Reply> {
         match segment {
             "" | "." => {}
             ".." => return refuse("it has a `..` component"),
-            name if oxen_sync::oxen::is_reserved_name(name) => {
+            name if oxen_sync::path::is_reserved_name(name) => {
                 return refuse("it is inside a .oxen directory");
             }
             name => segments.push(name),
