@@ -56,7 +56,7 @@ async fn show(folder: &Path) -> Result<(), String> {
         () = commits => Ok(()),
     };
     let files = server.tree(REPO, BRANCH);
-    let bytes: usize = files.values().map(|content| content.len()).sum();
+    let bytes: usize = files.values().map(axum::body::Bytes::len).sum();
     println!("\nThe branch holds {} files, {bytes} bytes. They are gone with this process.", files.len());
     let _ = std::fs::remove_dir_all(&scratch);
     ended
