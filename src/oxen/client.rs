@@ -7,6 +7,10 @@ use reqwest::{Certificate, Proxy, Url, redirect};
 
 use super::{Error, Kind, Op};
 
+/// Not the program's own name: oxen-server 0.65.2 answers 426 to an agent whose name holds `oxen` in any case and
+/// whose version is below that of Oxen's own clients.
+const USER_AGENT: &str = concat!("ox-sync/", env!("CARGO_PKG_VERSION"));
+
 /// An API key. It is shown nowhere but in the request's header.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);

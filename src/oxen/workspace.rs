@@ -80,8 +80,8 @@ impl Client {
     /// holds already is in the answer and not staged.
     ///
     /// # Errors
-    /// [`Kind::Unsendable`](super::Kind) for a path that a form cannot carry, [`fits_multipart_path`] says which,
-    /// or that the server keeps for itself; any other [`Error`].
+    /// [`Kind::Unsendable`](super::Kind) for a path that a form cannot carry ([`fits_multipart_path`]), that holds a
+    /// backslash, or that the server keeps for itself ([`is_reserved_name`]); any other [`Error`].
     pub async fn stage_files(
         &self,
         repo: &RepoName,
@@ -90,14 +90,16 @@ impl Client {
     ) -> Result<Vec<String>, Error> {
         let mut form = Form::new();
         for file in files {
-            if !fits_multipart_path(&file.name) || file.name.contains('\\') {
-                let message =
-                    format!("a form cannot carry the path {}; upload it in parts", printable(&file.name));
-                return Err(self.unsendable(Op::StageFiles, message));
+            let refuse =
+                |why: &str| self.unsendable(Op::StageFiles, format!("{} {why}", printable(&file.name)));
+            if !fits_multipart_path(&file.name) {
+                return Err(refuse("holds a character that no form can carry; upload it in parts"));
+            }
+            if file.name.contains('\\') {
+                return Err(refuse("holds a backslash, after which nobody could read it; rename the file"));
             }
             if file.name.split('/').any(is_reserved_name) {
-                let message = format!("the server keeps the path {} for itself", printable(&file.name));
-                return Err(self.unsendable(Op::StageFiles, message));
+                return Err(refuse("is a path that the server keeps for itself; rename the file"));
             }
             form = form.file("file[]", &file.name, file.bytes);
         }
@@ -110,7 +112,10 @@ impl Client {
 
     /// Stages removals and answers the paths where nothing was. A long list goes out in several requests.
     ///
-    /// Give files, never a directory that gets files in the same commit: oxen-server 0.65.2 would lose those.
+    /// With oxen-server 0.65.2, a directory's removal takes with it what is staged below it already, so stage
+    /// removals first. A file never takes a directory's place in the commit that empties or removes it: it would
+    /// be lost, or listed and never found. Remove the directory itself, with what is left of it, in a commit
+    /// before.
     ///
     /// # Errors
     /// Any [`Error`]; then some of the removals may be staged.

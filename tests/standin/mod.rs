@@ -23,7 +23,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use oxen_sync::oxen::Op;
@@ -296,7 +296,8 @@ async fn serve(
     }
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(&name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (key, content_type) = (header(AUTHORIZATION), header(CONTENT_TYPE).unwrap_or_default());
+    let (key, agent) = (header(AUTHORIZATION), header(USER_AGENT).unwrap_or_default());
+    let content_type = header(CONTENT_TYPE).unwrap_or_default();
     let Some(body) = read(shared, call, fault.as_ref(), body).await else {
         return cut(conn);
     };
@@ -309,6 +310,9 @@ async fn serve(
         let mut state = shared.state();
         let known = state.key.as_ref().is_none_or(|known| key == Some(format!("Bearer {known}")));
         match call.op {
+            _ if agent.to_lowercase().contains("oxen") => {
+                answer::error(426, "update_required", "Update Required", "")
+            }
             _ if !known => answer::message(401, "unauthorized"),
             None => answer::message(404, "resource_not_found"),
             Some(op) => {

@@ -11,7 +11,7 @@ use super::work::{Kept, Payload};
 /// The most that a form may hold, content and text together.
 const PUT_FORM_MAX: usize = 2 << 20;
 /// The longest name that can be written.
-const PUT_NAME_MAX: usize = 249;
+const PUT_NAME_MAX: usize = 240;
 
 pub(crate) fn put_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Arc<CommitMade>, Reply> {
     let parts = form::parts(&payload.content_type, &payload.body).map_err(|why| Reply::text(400, why))?;
@@ -62,7 +62,7 @@ pub(crate) fn put_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Resu
             return Err(answer::must_be_directory(&path));
         }
         if path.rsplit('/').next().is_some_and(|name| name.len() > PUT_NAME_MAX) {
-            let title = "File name too long (os error 36)";
+            let title = "Could not create file: File name too long (os error 36)";
             return Err(answer::error(500, "internal_server_error", title, ""));
         }
         let content = payload.body.slice(part.content.clone());

@@ -16,15 +16,12 @@ pub(crate) fn resolve(repo: &Repo, call: &Call) -> Result<(Arc<CommitMade>, Stri
 }
 
 pub(crate) fn last_commit<'a>(repo: &'a Repo, node: &Node) -> Option<&'a Arc<CommitMade>> {
-    repo.commits.get(match node {
-        Node::File(file) => &file.commit,
-        Node::Dir(dir) => &dir.commit,
-    })
+    repo.commits.get(node.commit())
 }
 
 pub(crate) fn list_dir(repo: &Repo, call: &Call) -> Result<Reply, Reply> {
     let (commit, path) = resolve(repo, call)?;
-    let dir: &Dir = commit.root.dir(&path).ok_or_else(|| answer::no_path(&path))?;
+    let dir: &Dir = commit.dir(&path).ok_or_else(|| answer::no_path(&path))?;
     let mut entries: Vec<_> = dir.children.iter().collect();
     entries.sort_by_key(|(name, node)| (matches!(node, Node::File(_)), name.to_string()));
     let (page, page_size) = page_of(call);

@@ -28,6 +28,46 @@ pub(crate) struct CommitMade {
     /// The content put by it, in bytes.
     pub(crate) bytes: u64,
     pub(crate) root: Arc<Dir>,
+    /// Directories that a file took the place of without their removal: the listing shows the file, and every
+    /// look-up by path still finds the directory.
+    pub(crate) ghosts: BTreeMap<String, Arc<Dir>>,
+}
+
+impl CommitMade {
+    /// What a look-up of a path finds; `None` for the root as for nothing.
+    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
+        match self.ghost(path) {
+            Some((dir, rest)) => dir.node(rest),
+            None => self.root.node(path),
+        }
+    }
+
+    /// The directory that a look-up of a path finds. A commit that holds nothing has no root either, if it is
+    /// the first.
+    pub(crate) fn dir(&self, path: &str) -> Option<&Dir> {
+        if path.is_empty() && self.parent.is_none() && self.root.children.is_empty() {
+            return None;
+        }
+        match self.ghost(path) {
+            Some((dir, rest)) => dir.dir(rest),
+            None => self.root.dir(path),
+        }
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Option<&File> {
+        match self.node(path)? {
+            Node::File(file) => Some(file),
+            Node::Dir(_) => None,
+        }
+    }
+
+    /// The deepest ghost at or above a path, and the rest of the path.
+    fn ghost<'a>(&self, path: &'a str) -> Option<(&Dir, &'a str)> {
+        self.ghosts.iter().rev().find_map(|(ghost, dir)| {
+            let rest = path.strip_prefix(ghost.as_str())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| (&**dir, rest.trim_start_matches('/')))
+        })
+    }
 }
 
 /// What a commit says of itself.
@@ -100,7 +140,9 @@ impl Repo {
                 dir.each_file(path, &mut |path, _| {
                     workspace.staged.insert(path.to_owned(), Change::RemoveFile);
                 });
-                workspace.staged.insert(path.to_owned(), Change::RemoveDir);
+                dir.each_dir(path, &mut |path| {
+                    workspace.staged.insert(path.to_owned(), Change::RemoveDir);
+                });
                 true
             }
             None => {
@@ -151,27 +193,29 @@ impl Repo {
             return Err(answer::too_many("commit_id_taken", &format!("{id} is taken"), 1));
         }
         let mut root = parent.as_ref().map_or_else(Dir::default, |parent| (*parent.root).clone());
+        let mut ghosts = parent.as_ref().map(|parent| parent.ghosts.clone()).unwrap_or_default();
         root.commit = id.clone();
         let (mut put, mut removed, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (path, change) in staged {
+        for (path, change) in staged.iter().rev().filter(|(_, change)| !matches!(change, Change::Put { .. }))
+        {
+            root.remove(path, &id);
             if *change == Change::RemoveFile {
-                root.remove(path, &id);
                 removed.push(path.clone());
             }
         }
         for (path, change) in staged {
-            if let Change::Put { hash, size } = *change {
-                // Whichever request carries it, a backslash parts directories in the tree.
-                let path = path.replace('\\', "/");
-                root.put(&path, File { hash, size, commit: id.clone() });
-                put.push(path);
-                bytes += size;
+            let Change::Put { hash, size } = *change else { continue };
+            let file = File { hash, size, commit: id.clone() };
+            if holds_below(staged, path) {
+                // The directory that those changes need wins over the file, which is lost.
+                root.put(path, Node::Dir(Arc::new(Dir { commit: id.clone(), ..Dir::default() })));
+            } else {
+                place(&mut root, &mut ghosts, path, file);
             }
+            put.push(path.clone());
+            bytes += size;
         }
-        // A removed directory takes with it what the same commit puts there.
-        for (path, _) in staged.iter().filter(|(_, change)| **change == Change::RemoveDir) {
-            root.remove(path, &id);
-        }
+        removed.reverse();
         let commit = Arc::new(CommitMade {
             repo: self.name.clone(),
             branch: branch.to_owned(),
@@ -185,6 +229,7 @@ impl Repo {
             removed,
             bytes,
             root: Arc::new(root),
+            ghosts,
         });
         self.commits.insert(id.clone(), commit.clone());
         self.branches.insert(branch.to_owned(), id);
@@ -215,6 +260,34 @@ impl Repo {
         }
         let workspace = self.workspaces.get(first)?;
         Some((workspace.base.clone(), None, segments[1..].join("/")))
+    }
+}
+
+/// Whether something is staged below a path.
+fn holds_below(staged: &Staged, path: &str) -> bool {
+    let below = format!("{path}/");
+    staged.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
+}
+
+/// Puts a file into a tree, with what goes wrong on the way.
+fn place(root: &mut Dir, ghosts: &mut BTreeMap<String, Arc<Dir>>, path: &str, file: File) {
+    // A file below a ghost brings it back.
+    let above: Vec<String> =
+        ghosts.keys().filter(|ghost| path.starts_with(&format!("{ghost}/"))).cloned().collect();
+    for ghost in above {
+        if let Some(dir) = ghosts.remove(&ghost) {
+            root.put(&ghost, Node::Dir(dir));
+        }
+    }
+    // A backslash parts the directories, and yet stays in the name, which no request can then spell.
+    let spelled = path.replace('\\', "/");
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let at = match spelled.rsplit_once('/') {
+        Some((dir, _)) => format!("{dir}/{name}"),
+        None => name.to_owned(),
+    };
+    if let Some(Node::Dir(dir)) = root.put(&at, Node::File(file)) {
+        ghosts.insert(at, dir);
     }
 }
 

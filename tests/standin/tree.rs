@@ -27,6 +27,16 @@ pub(crate) struct File {
     pub(crate) commit: Arc<str>,
 }
 
+impl Node {
+    /// The commit that changed it last.
+    pub(crate) fn commit(&self) -> &Arc<str> {
+        match self {
+            Self::File(file) => &file.commit,
+            Self::Dir(dir) => &dir.commit,
+        }
+    }
+}
+
 impl Dir {
     /// The directory at `path`; the empty path is this one.
     pub(crate) fn dir(&self, path: &str) -> Option<&Dir> {
@@ -58,20 +68,19 @@ impl Dir {
         path.match_indices('/').any(|(at, _)| self.file(&path[..at]).is_some())
     }
 
-    /// Puts a file there; files in the way become directories.
-    pub(crate) fn put(&mut self, path: &str, file: File) {
-        self.commit = file.commit.clone();
+    /// Puts a node there; files in the way become directories. What stood there before comes out.
+    pub(crate) fn put(&mut self, path: &str, node: Node) -> Option<Node> {
+        self.commit = node.commit().clone();
         match path.split_once('/') {
-            None => {
-                self.children.insert(path.into(), Node::File(file));
-            }
+            None => self.children.insert(path.into(), node),
             Some((name, rest)) => {
                 let below = self.children.entry(name.into()).or_insert_with(|| Node::Dir(Arc::default()));
                 if let Node::File(_) = below {
                     *below = Node::Dir(Arc::default());
                 }
-                if let Node::Dir(dir) = below {
-                    Arc::make_mut(dir).put(rest, file);
+                match below {
+                    Node::Dir(dir) => Arc::make_mut(dir).put(rest, node),
+                    Node::File(_) => None,
                 }
             }
         }
@@ -99,6 +108,16 @@ impl Dir {
             match node {
                 Node::File(file) => each(&path, file),
                 Node::Dir(dir) => dir.each_file(&path, each),
+            }
+        }
+    }
+
+    /// Calls `each` with this directory's path, and with every one below.
+    pub(crate) fn each_dir(&self, path: &str, each: &mut dyn FnMut(&str)) {
+        each(path);
+        for (name, node) in &self.children {
+            if let Node::Dir(dir) = node {
+                dir.each_dir(&format!("{path}/{name}"), each);
             }
         }
     }

@@ -111,16 +111,19 @@ impl Store {
             Op::ReadEntry => {
                 let (commit, path) = read::resolve(repo, call)?;
                 let name = path.rsplit('/').next().unwrap_or_default();
-                let entry = match commit.root.node(&path) {
-                    _ if path.is_empty() => answer::dir_entry("", &commit.root, Some(&commit)),
-                    Some(node) => answer::entry(name, node, read::last_commit(repo, node)),
-                    None => return Err(answer::no_path(&path)),
+                // A path of directories alone is looked up first.
+                let entry = match (commit.dir(&path), commit.node(&path)) {
+                    (Some(dir), node) => {
+                        answer::dir_entry(name, dir, node.and_then(|node| read::last_commit(repo, node)))
+                    }
+                    (None, Some(node)) => answer::entry(name, node, read::last_commit(repo, node)),
+                    (None, None) => return Err(answer::no_path(&path)),
                 };
                 Ok(answer::found(json!({ "entry": entry })))
             }
             Op::ReadFile => {
                 let (commit, path) = read::resolve(repo, call)?;
-                let file = commit.root.file(&path).ok_or_else(|| answer::no_path(&path))?;
+                let file = commit.file(&path).ok_or_else(|| answer::no_path(&path))?;
                 Ok(Reply::bytes(repo.content.get(&file.hash).cloned().unwrap_or_default()))
             }
             Op::ListDir => read::list_dir(repo, call),

@@ -1,13 +1,14 @@
 //! The server, repositories, branches.
 
 use oxen_sync::oxen::{Author, Created, Reason};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, USER_AGENT};
 
 use super::contract;
 use crate::support::site::{Site, branch, fresh_id, path};
 
 contract! {
     health_names_the_version,
+    an_agent_with_oxen_in_its_name_is_held_to_a_version,
     a_repository_is_made_once_and_begins_empty,
     a_repository_needs_a_good_name_and_plain_json,
     a_missing_repository_is_said_to_be_missing,
@@ -18,6 +19,14 @@ contract! {
 async fn health_names_the_version(site: &Site) {
     let info = site.client.health().await.unwrap();
     assert_eq!(info.version.as_deref(), Some("0.65.2"));
+}
+
+async fn an_agent_with_oxen_in_its_name_is_held_to_a_version(site: &Site) {
+    let url = format!("{}/api/health", site.url);
+    for (agent, status) in [("oxen-sync/0.1.0", 426), ("my-OXEN/0.1", 426), ("ox-sync/0.1.0", 200)] {
+        let answer = site.http.get(&url).header(USER_AGENT, agent).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{agent}");
+    }
 }
 
 async fn a_repository_is_made_once_and_begins_empty(site: &Site) {

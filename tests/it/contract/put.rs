@@ -1,7 +1,7 @@
 //! Committing files of one directory in one request, and what it does to them on the way.
 
 use bytes::Bytes;
-use oxen_sync::oxen::{FileBody, Kind, PUT_FORM_MAX, Reason, RepoName, fits_put_name, put_form_len};
+use oxen_sync::oxen::{Branch, FileBody, Kind, PUT_FORM_MAX, Reason, RepoName, fits_put_name, put_form_len};
 use reqwest::Response;
 
 use super::contract;
@@ -20,10 +20,9 @@ contract! {
     a_missing_branch_is_said_to_be_missing,
     the_author_must_be_named,
     a_file_cannot_stand_where_a_directory_is_needed,
-    a_put_of_a_file_over_a_directory,
+    a_put_of_a_file_over_a_directory_is_listed_and_cannot_be_read,
     an_empty_repository_takes_one_segment_as_the_branch,
     an_empty_repository_decodes_nothing,
-    an_empty_repository_and_its_main_branch,
     the_longest_branch_takes_the_put,
     a_reserved_name_is_refused,
     gzip_files_stay_gzip_files,
@@ -94,7 +93,7 @@ async fn a_put_reaches_directories_of_every_name(site: &Site) {
 
 async fn names_that_fit_are_stored_as_they_are(site: &Site) {
     let repo = site.repo(&[("old", "0")]).await;
-    let longest = "n".repeat(249);
+    let longest = "n".repeat(240);
     let names = [
         "a b",
         " lead",
@@ -188,7 +187,7 @@ async fn names_that_do_not_fit_are_changed_or_refused(site: &Site) {
         parts.push(("files[]", Some(sent), "1"));
         assert_eq!(raw_put(site, &repo, "/file/main/e", &parts).await.status(), 400, "{sent:?}");
     }
-    let long = "n".repeat(250);
+    let long = "n".repeat(241);
     let mut parts = AUTHOR.to_vec();
     parts.push(("files[]", Some(&long), "1"));
     let answer = raw_put(site, &repo, "/file/main/f", &parts).await;
@@ -281,29 +280,31 @@ async fn a_file_cannot_stand_where_a_directory_is_needed(site: &Site) {
     }
 }
 
-async fn a_put_of_a_file_over_a_directory(site: &Site) {
+async fn a_put_of_a_file_over_a_directory_is_listed_and_cannot_be_read(site: &Site) {
     let repo = site.repo(&[("d/t/x", "1"), ("a", "1")]).await;
-    let put = site.put(&repo, "main", "d", &[("t", b"2")]).await;
-    eprintln!("put over a directory: {put:?}; {:?}", site.files(&repo).await);
+    let commit = site.put(&repo, "main", "d", &[("t", b"2")]).await.unwrap();
+    let page = site.client.list_dir(&repo, &commit.id, &path("d"), 1, 10).await.unwrap().unwrap();
+    assert_eq!((page.entries[0].name.as_str(), page.entries[0].is_dir), ("t", false));
+    // By path there is still the directory, with all that it held.
+    assert!(site.client.entry(&repo, &commit.id, &path("d/t")).await.unwrap().unwrap().is_dir);
+    assert_eq!(site.read(&repo, "d/t").await, None);
+    assert_eq!(site.read(&repo, "d/t/x").await.unwrap(), b"1");
 }
 
 async fn an_empty_repository_takes_one_segment_as_the_branch(site: &Site) {
     let repo = site.empty_repo().await;
-    let put = site.put(&repo, "rig/7", "d", &[("a", b"1")]).await;
-    eprintln!("put rig/7 into an empty repository: {put:?}; {:?}", site.client.branches(&repo).await);
+    let commit = site.put(&repo, "rig/7", "d", &[("a", b"1")]).await.unwrap();
+    let expected = Branch { name: "rig".to_owned(), commit_id: commit.id.clone() };
+    assert_eq!(site.client.branches(&repo).await.unwrap(), [expected]);
+    assert!(site.client.entry(&repo, &commit.id, &path("7/d/a")).await.unwrap().is_some());
+    assert_eq!(commit.parent_ids, [""; 0]);
 }
 
 async fn an_empty_repository_decodes_nothing(site: &Site) {
     let repo = site.empty_repo().await;
-    let put = site.put(&repo, "rig", "100%/a b", &[("a", b"1")]).await;
-    let list = site.client.list_dir(&repo, "rig", &path(""), 1, 10).await;
-    eprintln!("put 100% into an empty repository: {put:?}; {list:?} {:?}", site.client.branches(&repo).await);
-}
-
-async fn an_empty_repository_and_its_main_branch(site: &Site) {
-    let repo = site.empty_repo().await;
-    let put = site.put(&repo, "main", "", &[("a", b"1")]).await;
-    eprintln!("put main into an empty repository: {put:?}; {:?}", site.client.branches(&repo).await);
+    let commit = site.put(&repo, "main", "100%/a b", &[("a", b"1")]).await.unwrap();
+    assert_eq!(site.client.entry(&repo, &commit.id, &path("100%/a b/a")).await.unwrap(), None);
+    assert!(site.client.entry(&repo, &commit.id, &path("100%25/a b/a")).await.unwrap().is_some());
 }
 
 async fn the_longest_branch_takes_the_put(site: &Site) {

@@ -106,7 +106,8 @@ async fn content_that_is_not_what_was_announced_is_refused(site: &Site) {
 async fn parts_are_held_to_their_place_and_length(site: &Site) {
     let repo = site.repo(&[("old", "0")]).await;
     let size = 500 * PART as u64;
-    let upload = awaiting(site.client.begin_upload(&repo, 42, size, None).await.unwrap());
+    let upload =
+        awaiting(site.client.begin_upload(&repo, xxh3_128(b"never sent"), size, None).await.unwrap());
     assert!(upload.part_window < upload.num_parts, "{upload:?}");
     let put = async |number: u64, len: usize| {
         site.client.put_part(&repo, &upload.id, number, Bytes::from(vec![0; len])).await.unwrap_err()
@@ -123,7 +124,7 @@ async fn parts_are_held_to_their_place_and_length(site: &Site) {
 
 async fn an_unknown_upload_is_said_to_be_unknown(site: &Site) {
     let (repo, other) = (site.repo(&[("old", "0")]).await, site.repo(&[("old", "0")]).await);
-    let upload = awaiting(site.client.begin_upload(&repo, 7, 1, None).await.unwrap());
+    let upload = awaiting(site.client.begin_upload(&repo, xxh3_128(b"1"), 1, None).await.unwrap());
     for (repo, id) in [(&repo, "nowhere"), (&other, upload.id.as_str())] {
         let error = site.client.put_part(repo, id, 1, Bytes::from_static(b"1")).await.unwrap_err();
         assert_eq!((error.code(), error.reason()), (Some(404), Reason::UploadNotFound), "{error}");

@@ -21,17 +21,19 @@ contract! {
     a_file_put_back_as_it_was_stays_staged_as_it_was,
     every_name_that_a_form_can_carry_is_stored_as_it_is,
     control_characters_cannot_be_carried,
-    a_backslash_becomes_a_directory,
+    a_backslash_makes_a_directory_and_a_file_nobody_can_read,
     paths_that_lead_elsewhere_are_refused,
     a_name_of_255_bytes_is_stored,
     parts_of_type_gzip_are_unpacked,
     removals_of_what_is_not_there_are_listed,
     a_directory_stays_after_its_last_file,
-    a_removed_directory_loses_what_the_same_commit_puts_there,
+    a_directory_removed_before_its_files_are_staged_keeps_them,
+    a_directory_removed_after_its_files_are_staged_loses_them,
     files_removed_by_name_lose_nothing,
     a_file_becomes_a_directory_by_itself,
-    a_directory_becomes_a_file_after_its_removal,
-    a_directory_under_a_file_without_removal,
+    a_directory_becomes_a_file_in_the_commit_after_its_removal,
+    a_file_is_lost_where_its_directory_is_removed_in_the_same_commit,
+    a_file_over_a_directory_is_listed_and_cannot_be_read,
     broken_data_files_are_taken_as_they_are,
     the_message_is_kept_as_it_is,
 }
@@ -103,8 +105,9 @@ async fn an_empty_repository_gets_its_first_commit_on_a_branch_of_any_name(site:
     let expected = Branch { name: name.to_string(), commit_id: opened.commit_id.clone() };
     assert_eq!(site.client.branches(&repo).await.unwrap(), [expected]);
     assert_eq!(site.client.history(&repo, &opened.commit_id, 1, 10).await.unwrap().len(), 1);
-    let root = site.client.list_dir(&repo, &opened.commit_id, &path(""), 1, 10).await.unwrap().unwrap();
-    assert_eq!((root.entries.len(), root.total_entries), (0, 0));
+    // An empty first commit has not even a root.
+    assert_eq!(site.client.list_dir(&repo, &opened.commit_id, &path(""), 1, 10).await.unwrap(), None);
+    assert_eq!(site.client.entry(&repo, &opened.commit_id, &path("")).await.unwrap(), None);
 
     stage(site, &repo, "w", &[("d/a", "1")]).await;
     let commit = site.client.merge_workspace(&repo, "w", &name, &info("first files")).await.unwrap();
@@ -287,13 +290,22 @@ async fn control_characters_cannot_be_carried(site: &Site) {
     assert_eq!(merge(site, &repo, &id).await.unwrap_err().reason(), Reason::NoChanges);
 }
 
-async fn a_backslash_becomes_a_directory(site: &Site) {
+async fn a_backslash_makes_a_directory_and_a_file_nobody_can_read(site: &Site) {
     let repo = site.repo(&[("old", "0")]).await;
     let id = open(site, &repo).await;
-    let (status, body) = raw_stage(site, &repo, &id, "a\\b", "text/plain", b"1").await;
-    assert_eq!(status, 200, "{body}");
-    merge(site, &repo, &id).await.unwrap();
-    assert_eq!(site.files(&repo).await, pairs(&[("a/b", "1"), ("old", "0")]));
+    let (status, body) = raw_stage(site, &repo, &id, "d/a\\b", "text/plain", b"1").await;
+    assert_eq!((status, &body["paths"]), (200, &json!(["d/a\\b"])));
+    let commit = merge(site, &repo, &id).await.unwrap();
+    let page = site.client.list_dir(&repo, &commit.id, &path("d/a"), 1, 10).await.unwrap().unwrap();
+    assert_eq!(page.entries[0].name, "a\\b");
+    for tail in ["d/a/b", "d/a%5Cb"] {
+        let url = site.page(&repo, &format!("/file/main/{tail}"));
+        assert_eq!(site.http.get(url).send().await.unwrap().status(), 404, "{tail}");
+    }
+    assert_eq!(
+        site.client.stage_files(&repo, &id, vec![file("a\\b", b"1")]).await.unwrap_err().kind(),
+        Kind::Unsendable
+    );
 }
 
 async fn paths_that_lead_elsewhere_are_refused(site: &Site) {
@@ -371,11 +383,22 @@ async fn a_directory_stays_after_its_last_file(site: &Site) {
     assert_eq!(site.client.entry(&repo, &commit.id, &path("d")).await.unwrap(), None);
 }
 
-async fn a_removed_directory_loses_what_the_same_commit_puts_there(site: &Site) {
+async fn a_directory_removed_before_its_files_are_staged_keeps_them(site: &Site) {
+    for put in ["t/x", "t/a", "t/u/c", "t/n/x"] {
+        let repo = site.repo(&[("t/a", "1"), ("t/u/c", "1"), ("b", "1")]).await;
+        let id = open(site, &repo).await;
+        site.client.stage_removals(&repo, &id, &["t"]).await.unwrap();
+        assert_eq!(stage(site, &repo, &id, &[(put, "2")]).await, [put]);
+        merge(site, &repo, &id).await.unwrap();
+        assert_eq!(site.files(&repo).await, pairs(&[("b", "1"), (put, "2")]));
+    }
+}
+
+async fn a_directory_removed_after_its_files_are_staged_loses_them(site: &Site) {
     let repo = site.repo(&[("t/a", "1"), ("b", "1")]).await;
     let id = open(site, &repo).await;
-    site.client.stage_removals(&repo, &id, &["t"]).await.unwrap();
     assert_eq!(stage(site, &repo, &id, &[("t/x", "2")]).await, ["t/x"]);
+    site.client.stage_removals(&repo, &id, &["t"]).await.unwrap();
     merge(site, &repo, &id).await.unwrap();
     assert_eq!(site.files(&repo).await, pairs(&[("b", "1")]));
 }
@@ -399,15 +422,7 @@ async fn a_file_becomes_a_directory_by_itself(site: &Site) {
     assert!(entry.is_dir);
 }
 
-async fn a_directory_becomes_a_file_after_its_removal(site: &Site) {
-    let repo = site.repo(&[("t/x/y", "1"), ("b", "1")]).await;
-    let id = open(site, &repo).await;
-    site.client.stage_removals(&repo, &id, &["t"]).await.unwrap();
-    stage(site, &repo, &id, &[("t", "2")]).await;
-    let merged = merge(site, &repo, &id).await;
-    let entry = site.client.entry(&repo, &site.head(&repo).await, &path("t")).await.unwrap();
-    eprintln!("remove t, put t in one commit: {merged:?} {entry:?}");
-
+async fn a_directory_becomes_a_file_in_the_commit_after_its_removal(site: &Site) {
     let repo = site.repo(&[("t/x/y", "1"), ("b", "1")]).await;
     let id = open(site, &repo).await;
     site.client.stage_removals(&repo, &id, &["t"]).await.unwrap();
@@ -416,22 +431,55 @@ async fn a_directory_becomes_a_file_after_its_removal(site: &Site) {
     stage(site, &repo, &id, &[("t", "2")]).await;
     merge(site, &repo, &id).await.unwrap();
     assert_eq!(site.files(&repo).await, pairs(&[("b", "1"), ("t", "2")]));
+    // And back again.
+    let id = open(site, &repo).await;
+    stage(site, &repo, &id, &[("t/x/y", "3")]).await;
+    merge(site, &repo, &id).await.unwrap();
+    assert_eq!(site.files(&repo).await, pairs(&[("b", "1"), ("t/x/y", "3")]));
 }
 
-async fn a_directory_under_a_file_without_removal(site: &Site) {
-    for removed in [&[][..], &["t/x"][..]] {
-        let repo = site.repo(&[("t/x", "1"), ("b", "1")]).await;
+async fn a_file_is_lost_where_its_directory_is_removed_in_the_same_commit(site: &Site) {
+    for removals in [&["t"][..], &["t/x/y", "t/z"]] {
+        let repo = site.repo(&[("t/x/y", "1"), ("t/z", "1"), ("b", "1")]).await;
         let id = open(site, &repo).await;
-        site.client.stage_removals(&repo, &id, removed).await.unwrap();
+        site.client.stage_removals(&repo, &id, removals).await.unwrap();
+        assert_eq!(stage(site, &repo, &id, &[("t", "2")]).await, ["t"]);
+        let commit = merge(site, &repo, &id).await.unwrap();
+        let entry = site.client.entry(&repo, &commit.id, &path("t")).await.unwrap().unwrap();
+        assert_eq!((entry.is_dir, entry.size), (true, 0), "an empty directory stands there");
+        assert_eq!(site.files(&repo).await, pairs(&[("b", "1")]));
+    }
+}
+
+async fn a_file_over_a_directory_is_listed_and_cannot_be_read(site: &Site) {
+    // A directory that its files left is one as well.
+    for empty in [false, true] {
+        let repo = site.repo(&[("t/x", "1"), ("b", "1")]).await;
+        if empty {
+            let id = open(site, &repo).await;
+            site.client.stage_removals(&repo, &id, &["t/x"]).await.unwrap();
+            merge(site, &repo, &id).await.unwrap();
+        }
+        let id = open(site, &repo).await;
         stage(site, &repo, &id, &[("t", "2")]).await;
-        let merged = merge(site, &repo, &id).await;
-        let head = site.head(&repo).await;
-        let entry = site.client.entry(&repo, &head, &path("t")).await;
-        let below = site.client.entry(&repo, &head, &path("t/x")).await;
-        let list = site.client.list_dir(&repo, &head, &path(""), 1, 10).await;
-        eprintln!(
-            "put t over a directory, removed {removed:?}: {merged:?}\n  t {entry:?}\n t/x {below:?}\n {list:?}"
-        );
+        let commit = merge(site, &repo, &id).await.unwrap();
+        let page = site.client.list_dir(&repo, &commit.id, &path(""), 1, 10).await.unwrap().unwrap();
+        let listed: Vec<_> = page.entries.iter().map(|entry| (entry.name.as_str(), entry.is_dir)).collect();
+        assert_eq!(listed, [("b", false), ("t", false)]);
+        assert!(site.client.entry(&repo, &commit.id, &path("t")).await.unwrap().unwrap().is_dir);
+        assert_eq!(site.read(&repo, "t").await, None);
+        assert_eq!(site.read(&repo, "t/x").await.is_some(), !empty);
+
+        // The next file below brings the directory back, with all that it held.
+        let id = open(site, &repo).await;
+        stage(site, &repo, &id, &[("t/y", "3")]).await;
+        merge(site, &repo, &id).await.unwrap();
+        let expected = if empty {
+            pairs(&[("b", "1"), ("t/y", "3")])
+        } else {
+            pairs(&[("b", "1"), ("t/x", "1"), ("t/y", "3")])
+        };
+        assert_eq!(site.files(&repo).await, expected);
     }
 }
 

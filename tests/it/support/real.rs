@@ -54,10 +54,8 @@ impl RealServer {
         // A free port may be taken before the server binds it.
         for _ in 0..3 {
             let server = Self::spawn(&program);
-            if server.answers().await {
-                return server;
-            }
-            said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default();
+            let Err(why) = server.answers().await else { return server };
+            said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default() + &why;
         }
         panic!("oxen-server does not start: {said}");
     }
@@ -94,20 +92,22 @@ impl RealServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    async fn answers(&self) -> bool {
+    /// Waits until it answers.
+    async fn answers(&self) -> Result<(), String> {
         let client = super::site::client(&self.url());
         let deadline = Instant::now() + START_MAX;
-        while Instant::now() < deadline {
-            if client.health().await.is_ok() {
-                return true;
+        loop {
+            match client.health().await {
+                Ok(_) => return Ok(()),
+                Err(_) if self.data.join("ended").exists() => return Err("it ended".to_owned()),
+                // It listens, and does not like us.
+                Err(error) if error.code().is_some() || Instant::now() > deadline => {
+                    return Err(error.to_string());
+                }
+                // Nothing tells when a server is ready but the server.
+                Err(_) => sleep(Duration::from_millis(50)).await,
             }
-            if self.data.join("ended").exists() {
-                return false;
-            }
-            // Nothing tells when a server is ready but the server.
-            sleep(Duration::from_millis(50)).await;
         }
-        false
     }
 }
 
