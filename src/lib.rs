@@ -5,4 +5,8 @@ pub mod content;
 pub mod folder;
 pub mod oxen;
 pub mod path;
+pub mod plan;
+pub mod push;
+pub mod service;
 pub mod state;
+pub mod status;

@@ -31,6 +31,13 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FolderKey(pub(super) i64);
 
+impl FolderKey {
+    /// The bare number.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 /// A database that could not be used and where it was put.
 #[derive(Debug, Clone)]
 pub struct SetAside {

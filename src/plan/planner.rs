@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::path::LocalPath;
+use crate::state::{Change, ChangeKind};
+
+/// When a batch is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// No further change came for this long.
+    pub quiet: Duration,
+    /// The oldest change waits for this long.
+    pub max_wait: Duration,
+    /// It holds this many changes.
+    pub max_files: usize,
+    /// It holds this many bytes; a single larger file is a batch of its own.
+    pub max_bytes: u64,
+}
+
+/// Collects finished changes of one target and says when a batch of them is due. The latest change of a path counts.
+#[derive(Debug)]
+pub struct Planner {
+    limits: BatchLimits,
+    pending: BTreeMap<LocalPath, Change>,
+    bytes: u64,
+    /// When the oldest and the newest change came.
+    since: Option<(Instant, Instant)>,
+}
+
+impl Planner {
+    /// A planner without changes.
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, pending: BTreeMap::new(), bytes: 0, since: None }
+    }
+
+    /// Changes that wait.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether no change waits.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Bytes of the files that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it holds so much that a batch is due at once and more should wait outside.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= self.limits.max_files || self.bytes >= self.limits.max_bytes
+    }
+
+    /// Takes a change in; it replaces an earlier one of the same path.
+    pub fn add(&mut self, change: Change, now: Instant) {
+        let size = size_of(&change);
+        let before = match self.pending.entry(change.path.clone()) {
+            Entry::Occupied(mut entry) => size_of(&entry.insert(change)),
+            Entry::Vacant(entry) => {
+                entry.insert(change);
+                0
+            }
+        };
+        self.bytes = self.bytes - before + size;
+        self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+    }
+
+    /// Takes changes back in that came to nothing; a later change of the same path stays.
+    pub fn put_back(&mut self, changes: impl IntoIterator<Item = Change>, now: Instant) {
+        for change in changes {
+            if let Entry::Vacant(entry) = self.pending.entry(change.path.clone()) {
+                self.bytes += size_of(&change);
+                entry.insert(change);
+            }
+        }
+        if !self.pending.is_empty() && self.since.is_none() {
+            self.since = Some((now, now));
+        }
+    }
+
+    /// When the next batch is due; `None` while nothing waits.
+    pub fn due_at(&self) -> Option<Instant> {
+        let (first, last) = self.since?;
+        if self.is_full() {
+            return Some(first);
+        }
+        Some((last + self.limits.quiet).min(first + self.limits.max_wait))
+    }
+
+    /// Takes a batch out if one is due.
+    pub fn take_due(&mut self, now: Instant) -> Option<Vec<Change>> {
+        if self.due_at()? <= now { self.take(now) } else { None }
+    }
+
+    /// Takes a batch out, due or not: changes in the order of their paths, as many as the limits allow.
+    ///
+    /// A file whose name is still that of a directory on the branch comes in a later batch than the removals of what
+    /// lies in that directory: the server takes no file where a directory with files stands.
+    pub fn take(&mut self, now: Instant) -> Option<Vec<Change>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0_u64;
+        let mut waiting = Vec::new();
+        while let Some((path, change)) = self.pending.pop_first() {
+            let size = size_of(&change);
+            let too_much = !batch.is_empty() && bytes.saturating_add(size) > self.limits.max_bytes;
+            if too_much || batch.len() >= self.limits.max_files {
+                self.pending.insert(path, change);
+                break;
+            }
+            if self.replaces_a_directory(&change) {
+                waiting.push(change);
+                continue;
+            }
+            bytes = bytes.saturating_add(size);
+            batch.push(change);
+        }
+        self.pending.extend(waiting.into_iter().map(|change| (change.path.clone(), change)));
+        self.bytes -= bytes;
+        if self.pending.is_empty() {
+            self.since = None;
+        } else {
+            self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Whether something below this file's path waits to be removed; paths are taken in order, so it comes after it.
+    fn replaces_a_directory(&self, change: &Change) -> bool {
+        matches!(change.kind, ChangeKind::Put { .. })
+            && self
+                .pending
+                .range(change.path.clone()..)
+                .take_while(|(path, _)| path.starts_with(&change.path))
+                .any(|(_, below)| below.kind == ChangeKind::Remove)
+    }
+}
+
+fn size_of(change: &Change) -> u64 {
+    match change.kind {
+        ChangeKind::Put { signature, .. } => signature.size,
+        ChangeKind::Remove => 0,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::content::{Digests, Signature};
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    const LIMITS: BatchLimits = BatchLimits {
+        quiet: Duration::from_secs(1),
+        max_wait: Duration::from_secs(10),
+        max_files: 5,
+        max_bytes: 100,
+    };
+
+    pub(in crate::plan) fn put(path: &str, size: u64) -> Change {
+        Change {
+            path: LocalPath::new(Path::new(path)).unwrap(),
+            kind: ChangeKind::Put {
+                signature: Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+                digests: Digests { sha256: [0; 32], xxh3: u128::from(size) },
+                racy: false,
+            },
+        }
+    }
+
+    pub(in crate::plan) fn remove(path: &str) -> Change {
+        Change { path: LocalPath::new(Path::new(path)).unwrap(), kind: ChangeKind::Remove }
+    }
+
+    fn seconds(s: f64) -> Duration {
+        Duration::from_secs_f64(s)
+    }
+
+    #[test]
+    fn a_batch_is_due_when_nothing_more_comes_or_the_oldest_waited_long_enough() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        assert_eq!(planner.due_at(), None);
+        planner.add(put("a", 1), start);
+        planner.add(put("b", 1), start + seconds(0.9));
+        assert_eq!(planner.take_due(start + seconds(1.8)), None);
+        assert_eq!(planner.take_due(start + seconds(1.9)).unwrap().len(), 2);
+        for n in 0..100 {
+            planner.add(put("c", 1), start + seconds(20.0 + f64::from(n) * 0.1));
+        }
+        assert_eq!(planner.due_at(), Some(start + seconds(30.0)));
+    }
+
+    #[test]
+    fn a_full_batch_is_due_at_once() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        planner.add(put("large", 1000), start);
+        planner.add(put("a", 1), start);
+        assert_eq!(planner.take_due(start), Some(vec![put("a", 1)]));
+        assert_eq!(planner.take_due(start), Some(vec![put("large", 1000)]), "alone, whatever its size");
+        assert_eq!((planner.bytes(), planner.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_file_in_a_directorys_place_comes_after_the_directory_is_cleared() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        for change in [put("t", 1), remove("t/x"), put("u", 1)] {
+            planner.add(change, start);
+        }
+        assert_eq!(planner.take(start), Some(vec![remove("t/x"), put("u", 1)]));
+        assert_eq!(planner.take(start), Some(vec![put("t", 1)]));
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_comes_out_once_with_its_latest_change(
+            steps in prop::collection::vec((0..6_u8, "[ab](/[ab]){0,2}", 0..80_u64), 1..80)
+        ) {
+            let start = Instant::now();
+            let mut planner = Planner::new(LIMITS);
+            let mut wanted = BTreeMap::new();
+            let mut got = BTreeMap::new();
+            for (what, path, size) in steps {
+                if what == 0 {
+                    for change in planner.take(start).into_iter().flatten() {
+                        prop_assert_eq!(wanted.remove(&change.path), Some(change.clone()));
+                        got.insert(change.path.clone(), change);
+                    }
+                    continue;
+                }
+                let change = if what == 1 { remove(&path) } else { put(&path, size) };
+                wanted.insert(change.path.clone(), change.clone());
+                planner.add(change, start);
+            }
+            while let Some(batch) = planner.take(start) {
+                prop_assert!(batch.len() <= LIMITS.max_files);
+                let bytes: u64 = batch.iter().map(size_of).sum();
+                prop_assert!(bytes <= LIMITS.max_bytes || batch.len() == 1);
+                for change in batch {
+                    prop_assert_eq!(wanted.remove(&change.path), Some(change));
+                }
+            }
+            prop_assert!(wanted.is_empty() && planner.is_empty() && planner.bytes() == 0);
+        }
+    }
+}

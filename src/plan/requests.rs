@@ -1,0 +1,209 @@
+use crate::oxen::{CommitInfo, PUT_FORM_MAX, fits_multipart_path, fits_put_name, put_form_len};
+use crate::path::RepoPath;
+use crate::state::{Change, ChangeKind};
+
+/// A file of at most this size is read whole and travels with others in one form; a larger one goes in parts.
+pub const SMALL_FILE_MAX: u64 = 1024 * 1024;
+/// The content of one form, in bytes and in files.
+const FORM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const FORM_FILES_MAX: usize = 500;
+/// With more files than this a workspace is quicker than a PUT (oxen-server 0.65.2).
+const PUT_FILES_MAX: usize = 100;
+/// Below this size it costs less to send a content again than to ask whether it is there.
+const ASK_MIN: u64 = 64 * 1024;
+
+/// What carries a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// One PUT to one directory.
+    Put,
+    /// A workspace with one merge.
+    Workspace,
+}
+
+/// A batch's changes, by index, sorted into the requests that stage them in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// Paths to be removed.
+    pub removals: Vec<usize>,
+    /// Small files, each group one form.
+    pub forms: Vec<Vec<usize>>,
+    /// Files that go in parts, or without bytes where the server has the content.
+    pub uploads: Vec<usize>,
+    /// Files that no request can carry.
+    pub unsendable: Vec<usize>,
+}
+
+/// What carries the changes best without harm to any of them. `paths` are their places on the branch.
+pub fn carrier(changes: &[Change], paths: &[RepoPath], info: &CommitInfo) -> Carrier {
+    let fits = changes.len() <= PUT_FILES_MAX && fits_put(changes, paths, info);
+    if fits { Carrier::Put } else { Carrier::Workspace }
+}
+
+/// Splits changes into groups that a PUT each can carry, and those that none can.
+pub fn groups_for_put(
+    changes: Vec<Change>,
+    path_of: impl Fn(&Change) -> RepoPath,
+    info: &CommitInfo,
+) -> (Vec<Vec<Change>>, Vec<Change>) {
+    let (mut groups, mut rest) = (Vec::<Vec<Change>>::new(), Vec::new());
+    for change in changes {
+        let path = path_of(&change);
+        if !fits_put(std::slice::from_ref(&change), std::slice::from_ref(&path), info) {
+            rest.push(change);
+            continue;
+        }
+        if let Some(last) = groups.last_mut() {
+            last.push(change);
+            let paths: Vec<_> = last.iter().map(&path_of).collect();
+            if last.len() <= PUT_FILES_MAX && fits_put(last, &paths, info) {
+                continue;
+            }
+            let Some(change) = last.pop() else { continue };
+            groups.push(vec![change]);
+        } else {
+            groups.push(vec![change]);
+        }
+    }
+    (groups, rest)
+}
+
+/// Sorts changes, which come in the order of their paths, into requests. `knows` says whether a content has been put into the repository before.
+pub fn requests(changes: &[Change], paths: &[RepoPath], knows: impl Fn(u128) -> bool) -> Requests {
+    let mut requests = Requests::default();
+    let mut form_bytes = 0;
+    for (index, (change, path)) in changes.iter().zip(paths).enumerate() {
+        let ChangeKind::Put { signature, digests, .. } = change.kind else {
+            // The server turns the file into a directory by itself when something is put below it; a removal in the
+            // same workspace would take that along.
+            let mut below =
+                changes.iter().zip(paths).skip(index + 1).take_while(|(_, at)| at.starts_with(path));
+            let becomes_dir = below.any(|(other, _)| matches!(other.kind, ChangeKind::Put { .. }));
+            if !becomes_dir {
+                requests.removals.push(index);
+            }
+            continue;
+        };
+        let fits_form = fits_multipart_path(path.as_str());
+        let large = signature.size > SMALL_FILE_MAX;
+        let known = signature.size >= ASK_MIN && knows(digests.xxh3);
+        if signature.size > 0 && (large || known || !fits_form) {
+            requests.uploads.push(index);
+            continue;
+        }
+        if !fits_form {
+            requests.unsendable.push(index);
+            continue;
+        }
+        match requests.forms.last_mut() {
+            Some(form) if form.len() < FORM_FILES_MAX && form_bytes + signature.size <= FORM_BYTES_MAX => {
+                form.push(index);
+                form_bytes += signature.size;
+            }
+            _ => {
+                requests.forms.push(vec![index]);
+                form_bytes = signature.size;
+            }
+        }
+    }
+    requests
+}
+
+fn fits_put(changes: &[Change], paths: &[RepoPath], info: &CommitInfo) -> bool {
+    let one_dir = paths.windows(2).all(|pair| pair[0].dir() == pair[1].dir());
+    let names = paths.iter().all(|path| fits_put_name(path.name()));
+    let sizes: Option<Vec<usize>> = changes
+        .iter()
+        .map(|change| match change.kind {
+            ChangeKind::Put { signature, .. } => usize::try_from(signature.size).ok(),
+            ChangeKind::Remove => None,
+        })
+        .collect();
+    one_dir && names && sizes.is_some_and(|sizes| put_form_len(sizes, info) <= PUT_FORM_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::planner::tests::{put, remove};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn info() -> CommitInfo {
+        CommitInfo { message: "m".into(), name: "n".into(), email: "e".into() }
+    }
+
+    fn path_of(change: &Change) -> RepoPath {
+        RepoPath::for_file(&RepoPath::root(), &change.path).unwrap()
+    }
+
+    fn paths(changes: &[Change]) -> Vec<RepoPath> {
+        changes.iter().map(path_of).collect()
+    }
+
+    fn carries(changes: &[Change]) -> Carrier {
+        carrier(changes, &paths(changes), &info())
+    }
+
+    #[test]
+    fn a_put_carries_only_what_it_leaves_unharmed() {
+        assert_eq!(carries(&[put("d/a", 1), put("d/b", 0)]), Carrier::Put);
+        assert_eq!(carries(&[put("d/a", 1), put("e/b", 1)]), Carrier::Workspace);
+        assert_eq!(carries(&[put("d/12:30.csv", 1)]), Carrier::Workspace);
+        assert_eq!(carries(&[put("d/a", 1), remove("d/b")]), Carrier::Workspace);
+        let max = PUT_FORM_MAX as u64 - 3;
+        assert_eq!(carries(&[put("a", max)]), Carrier::Put);
+        assert_eq!(carries(&[put("a", max + 1)]), Carrier::Workspace);
+        let many: Vec<_> = (0..=PUT_FILES_MAX).map(|n| put(&n.to_string(), 1)).collect();
+        assert_eq!(carries(&many), Carrier::Workspace);
+        assert_eq!(carries(&many[1..]), Carrier::Put);
+    }
+
+    #[test]
+    fn requests_fit_what_they_carry() {
+        let changes = [
+            put("small", 10),
+            put("empty", 0),
+            put("large", SMALL_FILE_MAX + 1),
+            put("new\nline", 10),
+            put("empty\nline", 0),
+            put("known", ASK_MIN),
+            remove("gone"),
+            remove("dir"),
+            put("dir/file", 1),
+        ];
+        let sorted = requests(&changes, &paths(&changes), |xxh3| xxh3 == u128::from(ASK_MIN));
+        assert_eq!(sorted.forms, [vec![0, 1, 8]]);
+        assert_eq!(sorted.uploads, [2, 3, 5]);
+        assert_eq!(sorted.unsendable, [4]);
+        assert_eq!(sorted.removals, [6], "the server replaces the file by the directory itself");
+    }
+
+    #[test]
+    fn forms_are_bounded() {
+        let changes: Vec<_> = (0..1200).map(|n| put(&n.to_string(), 1)).collect();
+        let lens: Vec<_> =
+            requests(&changes, &paths(&changes), |_| false).forms.iter().map(Vec::len).collect();
+        assert_eq!(lens, [500, 500, 200]);
+        let changes: Vec<_> = (0..9).map(|n| put(&n.to_string(), SMALL_FILE_MAX)).collect();
+        let lens: Vec<_> =
+            requests(&changes, &paths(&changes), |_| false).forms.iter().map(Vec::len).collect();
+        assert_eq!(lens, [4, 4, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_is_lost_on_the_way_to_a_put(
+            files in prop::collection::vec(("[ab]/[a-z:]{1,3}", 0..3_000_000_u64), 0..60)
+        ) {
+            let changes: Vec<_> = files.iter().map(|(path, size)| put(path, *size)).collect();
+            let (groups, rest) = groups_for_put(changes.clone(), path_of, &info());
+            for group in &groups {
+                prop_assert!(!group.is_empty() && fits_put(group, &paths(group), &info()));
+            }
+            for change in &rest {
+                prop_assert!(!fits_put(std::slice::from_ref(change), &[path_of(change)], &info()));
+            }
+            prop_assert_eq!(groups.concat().len() + rest.len(), changes.len());
+        }
+    }
+}

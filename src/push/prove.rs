@@ -1,0 +1,151 @@
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::oxen::{Client, Entry, Error, RepoName};
+use crate::path::RepoPath;
+use crate::state::{Change, ChangeKind};
+
+/// What a branch or commit was found to hold of some changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// For each change, whether it stands there: the same size and hash, or nothing where something was removed.
+    pub holds: Vec<bool>,
+    /// The commit that brought the last of them, if the server tells.
+    pub commit_id: Option<String>,
+}
+
+impl Proof {
+    pub(super) fn is_whole(&self) -> bool {
+        self.holds.iter().all(|holds| *holds)
+    }
+}
+
+/// Asked for one by one up to this many in a directory; beyond, the directory is listed.
+const SINGLE_MAX: usize = 4;
+const PAGE_SIZE: usize = 2_000;
+/// A directory is not listed when it holds this many times more than what is asked for.
+const LIST_COST: usize = 40;
+
+/// Compares every change with what stands at its path at `revision`, a branch or a commit.
+pub(super) async fn prove(
+    client: &Client,
+    repo: &RepoName,
+    revision: &str,
+    changes: &[Change],
+    paths: &[RepoPath],
+    concurrency: usize,
+) -> Result<Proof, Error> {
+    let mut by_dir = BTreeMap::<&str, Vec<usize>>::new();
+    for (index, path) in paths.iter().enumerate() {
+        by_dir.entry(path.dir()).or_default().push(index);
+    }
+    let found: Vec<Vec<(usize, Option<Entry>)>> = stream::iter(by_dir)
+        .map(|(dir, indices)| entries(client, repo, revision, dir, indices, paths))
+        .buffer_unordered(concurrency)
+        .try_collect()
+        .await?;
+    let mut proof = Proof { holds: vec![false; changes.len()], commit_id: None };
+    for (index, entry) in found.into_iter().flatten() {
+        let Some(change) = changes.get(index) else { continue };
+        let holds = holds(change, entry.as_ref());
+        if holds && let Some(commit_id) = entry.and_then(|entry| entry.last_commit_id) {
+            proof.commit_id = Some(commit_id);
+        }
+        if let Some(slot) = proof.holds.get_mut(index) {
+            *slot = holds;
+        }
+    }
+    Ok(proof)
+}
+
+fn holds(change: &Change, entry: Option<&Entry>) -> bool {
+    match (&change.kind, entry) {
+        (ChangeKind::Put { signature, digests, .. }, Some(entry)) => {
+            !entry.is_dir && entry.size == signature.size && entry.xxh3 == Some(digests.xxh3)
+        }
+        (ChangeKind::Put { .. }, None) => false,
+        (ChangeKind::Remove, entry) => entry.is_none_or(|entry| entry.is_dir),
+    }
+}
+
+/// What stands at each of `indices`, all of which lie in `dir`.
+async fn entries(
+    client: &Client,
+    repo: &RepoName,
+    revision: &str,
+    dir: &str,
+    indices: Vec<usize>,
+    paths: &[RepoPath],
+) -> Result<Vec<(usize, Option<Entry>)>, Error> {
+    if indices.len() > SINGLE_MAX
+        && let Ok(dir) = RepoPath::parse(dir)
+        && let Some(listed) = list(client, repo, revision, &dir, indices.len()).await?
+    {
+        let mut listed = listed;
+        let mut entry = |index: &usize| paths.get(*index).and_then(|path| listed.remove(path.name()));
+        return Ok(indices.iter().map(|index| (*index, entry(index))).collect());
+    }
+    stream::iter(indices)
+        .map(|index| async move {
+            let Some(path) = paths.get(index) else { return Ok((index, None)) };
+            Ok((index, client.entry(repo, revision, path).await?))
+        })
+        .buffered(SINGLE_MAX)
+        .try_collect()
+        .await
+}
+
+/// The entries of `dir` by name; `None` where listing costs more than asking for `wanted` of them.
+async fn list(
+    client: &Client,
+    repo: &RepoName,
+    revision: &str,
+    dir: &RepoPath,
+    wanted: usize,
+) -> Result<Option<HashMap<String, Entry>>, Error> {
+    let mut listed = HashMap::new();
+    let mut page = 1;
+    loop {
+        let Some(answer) = client.list_dir(repo, revision, dir, page, PAGE_SIZE).await? else { break };
+        if answer.total_entries > wanted.saturating_mul(LIST_COST) {
+            return Ok(None);
+        }
+        listed.extend(answer.entries.into_iter().map(|entry| (entry.name.clone(), entry)));
+        if page >= answer.total_pages {
+            break;
+        }
+        page += 1;
+    }
+    Ok(Some(listed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::{Digests, Signature};
+    use crate::path::LocalPath;
+
+    #[test]
+    fn a_change_is_proved_by_size_and_hash_or_by_absence() {
+        let put = Change {
+            path: LocalPath::root().join("a".as_ref()),
+            kind: ChangeKind::Put {
+                signature: Signature { size: 3, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+                digests: Digests { sha256: [0; 32], xxh3: 7 },
+                racy: false,
+            },
+        };
+        let remove = Change { kind: ChangeKind::Remove, ..put.clone() };
+        let file = Entry { name: "a".into(), is_dir: false, size: 3, xxh3: Some(7), last_commit_id: None };
+        let dir = Entry { is_dir: true, xxh3: None, ..file.clone() };
+        assert!(holds(&put, Some(&file)));
+        for other in [Entry { size: 4, ..file.clone() }, Entry { xxh3: Some(8), ..file.clone() }, dir.clone()]
+        {
+            assert!(!holds(&put, Some(&other)));
+        }
+        assert!(!holds(&put, Some(&Entry { xxh3: None, ..file.clone() })), "no hash, no proof");
+        assert!(!holds(&put, None));
+        assert!(holds(&remove, None) && holds(&remove, Some(&dir)) && !holds(&remove, Some(&file)));
+    }
+}

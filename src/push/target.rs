@@ -1,0 +1,132 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::deliver::Failure;
+use super::verdict::{Verdict, verdict};
+use crate::oxen::{Author, BranchName, Client, Error, Reason, RepoName};
+
+/// A branch of a repository on a server, and what may be done to have it.
+#[derive(Debug)]
+pub struct Target {
+    /// The server.
+    pub client: Client,
+    /// The repository.
+    pub repo: RepoName,
+    /// The branch.
+    pub branch: BranchName,
+    /// Whether a missing repository is made.
+    pub create_repo: bool,
+    /// The branch that a missing one is made from, where the repository has commits.
+    pub create_branch_from: Option<BranchName>,
+    /// The description of a repository that is made.
+    pub description: Option<String>,
+    /// Who makes it.
+    pub author: Author,
+    /// Set once the branch was seen; cleared when the server says that it is missing.
+    ready: AtomicBool,
+}
+
+/// What is missing and may not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Missing {
+    #[error("the repository {0} is not on the server; make it there, or set create_repo = true")]
+    Repo(RepoName),
+    #[error(
+        "the repository {0} has no branch {1}; make it there, or set create_branch_from = \"main\" to make it from another"
+    )]
+    Branch(RepoName, BranchName),
+    #[error("the repository {0} has neither the branch {1} nor the branch {2} to make it from")]
+    From(RepoName, BranchName, BranchName),
+}
+
+impl Target {
+    /// A target that was not looked at yet.
+    pub fn new(client: Client, repo: RepoName, branch: BranchName, author: Author) -> Self {
+        Self {
+            client,
+            repo,
+            branch,
+            create_repo: true,
+            create_branch_from: None,
+            description: None,
+            author,
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes sure that the branch is there, making what is missing where that is allowed. Asks the server only once
+    /// until [`Target::doubt`].
+    pub(super) async fn ensure(&self, workspace: &str) -> Result<(), Failure> {
+        if self.ready.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !self.is_there().await? {
+            self.make(workspace).await?;
+        }
+        self.ready.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The next [`Target::ensure`] asks again.
+    pub(super) fn doubt(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    async fn is_there(&self) -> Result<bool, Error> {
+        match self.client.branch(&self.repo, &self.branch).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if matches!(error.reason(), Reason::RepoNotFound | Reason::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn make(&self, workspace: &str) -> Result<(), Failure> {
+        let Self { client, repo, branch, .. } = self;
+        if !client.repo_exists(repo).await? {
+            if !self.create_repo {
+                return Err(missing(&Missing::Repo(repo.clone())));
+            }
+            client.create_repo(repo, self.description.as_deref(), Some(&self.author)).await?;
+            tracing::info!(%repo, "repository made");
+        }
+        if client.branches(repo).await?.is_empty() {
+            // A workspace on an empty repository makes a first commit on a branch of any name; a PUT would take only
+            // the name's part before the first slash (oxen-server 0.65.2).
+            match client.open_workspace(repo, workspace, branch).await {
+                Ok(_) => {
+                    client.delete_workspace(repo, workspace).await?;
+                    tracing::info!(%repo, %branch, "branch made in the empty repository");
+                    return Ok(());
+                }
+                // Another client was quicker with another branch.
+                Err(error) if error.reason() == Reason::BranchNotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.is_there().await? {
+            return Ok(());
+        }
+        let Some(from) = &self.create_branch_from else {
+            return Err(missing(&Missing::Branch(repo.clone(), branch.clone())));
+        };
+        if client.create_branch(repo, branch, from).await?.is_none() {
+            return Err(missing(&Missing::From(repo.clone(), branch.clone(), from.clone())));
+        }
+        tracing::info!(%repo, %branch, %from, "branch made");
+        Ok(())
+    }
+}
+
+fn missing(what: &Missing) -> Failure {
+    Failure { verdict: Verdict::Stop, reason: what.to_string(), retry_after: None, is_server_fault: false }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            verdict: verdict(&error),
+            reason: error.to_string(),
+            retry_after: error.retry_after(),
+            is_server_fault: error.code() == Some(500),
+        }
+    }
+}

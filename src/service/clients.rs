@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{Config, Env, KeyError, Server, find_key};
+use crate::oxen::{ApiKey, Client, ClientOptions, Error};
+
+/// Makes the HTTP client of each server, one for all folders that use it.
+#[derive(Debug)]
+pub struct Clients {
+    env: Env,
+    made: Vec<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    server: Server,
+    key: Option<ApiKey>,
+    client: Client,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientsError {
+    /// The API key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The CA file cannot be read.
+    #[error("the CA file {} cannot be read: {source}", path.display())]
+    CaFile {
+        /// As the config names it.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The settings make no client.
+    #[error(transparent)]
+    Client(#[from] Error),
+}
+
+impl Clients {
+    /// No clients yet; keys come from `env`.
+    pub fn new(env: Env) -> Self {
+        Self { env, made: Vec::new() }
+    }
+
+    /// The client of `server`, with the key as it is now.
+    ///
+    /// # Errors
+    /// The key, the CA file or the settings cannot be used.
+    pub fn get(&mut self, server: &Server) -> Result<Client, ClientsError> {
+        let key = find_key(server, &self.env)?.map(|(key, _)| ApiKey::from(key.expose().to_owned()));
+        if let Some(made) = self.made.iter().find(|made| made.server == *server && made.key == key) {
+            return Ok(made.client.clone());
+        }
+        let ca_pem = match &server.ca_file {
+            Some(path) => Some(
+                std::fs::read(path).map_err(|source| ClientsError::CaFile { path: path.clone(), source })?,
+            ),
+            None => None,
+        };
+        let client = Client::new(ClientOptions {
+            url: server.url.clone(),
+            key: key.clone(),
+            proxy: server.proxy.clone(),
+            ca_pem,
+            connect_timeout: server.connect_timeout,
+            silence_timeout: server.request_timeout,
+        })?;
+        self.made.retain(|made| made.server.name != server.name);
+        self.made.push(Made { server: server.clone(), key, client: client.clone() });
+        Ok(client)
+    }
+}
+
+/// What tells this installation from others that use the same server: stays the same when the state is lost.
+pub(super) fn instance(config: &Config) -> String {
+    let mut hash = Sha256::new();
+    // Without a machine id the host's name has to do.
+    hash.update(std::fs::read("/etc/machine-id").unwrap_or_default());
+    hash.update(host().as_bytes());
+    hash.update(config.state_dir.as_os_str().as_encoded_bytes());
+    hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// This machine's name.
+pub(super) fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}

@@ -1,0 +1,112 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::EventKindMask;
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+
+/// An editor takes several steps to replace a file.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Where the kernel tells of no changes, and for what it missed.
+const POLL: Duration = Duration::from_secs(30);
+const POLL_UNWATCHED: Duration = Duration::from_secs(1);
+
+/// Tells whenever the config file's content is another, also when the file is replaced, and also where it is a link.
+/// Ends with its receiver.
+pub(super) fn watch_config(file: &Path) -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    let (touch, touched) = watch::channel(());
+    let watcher = watch_dirs(file, touch)
+        .inspect_err(|error| {
+            tracing::warn!("the config is looked at every second, since it cannot be watched: {error}");
+        })
+        .ok();
+    let text = std::fs::read(file).ok();
+    tokio::spawn(tell_changes(file.to_path_buf(), text, watcher, touched, sender));
+    receiver
+}
+
+async fn tell_changes(
+    file: PathBuf,
+    mut text: Option<Vec<u8>>,
+    watcher: Option<RecommendedWatcher>,
+    mut touched: watch::Receiver<()>,
+    sender: mpsc::Sender<()>,
+) {
+    let poll = if watcher.is_some() { POLL } else { POLL_UNWATCHED };
+    loop {
+        tokio::select! {
+            () = sender.closed() => return,
+            () = async {
+                match touched.changed().await {
+                    Ok(()) => tokio::time::sleep(SETTLE).await,
+                    // Nothing is watched: the timer alone counts.
+                    Err(_) => std::future::pending().await,
+                }
+            } => {}
+            () = tokio::time::sleep(poll) => {}
+        }
+        // A file that is away for a moment is being replaced.
+        let Ok(by_now) = tokio::fs::read(&file).await else { continue };
+        if text.as_ref() != Some(&by_now) {
+            text = Some(by_now);
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Watches the directory of `file`, and that of the file it links to. Reading is no event, or our own would be one.
+fn watch_dirs(file: &Path, touch: watch::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let kinds = EventKindMask::CREATE
+        | EventKindMask::REMOVE
+        | EventKindMask::MODIFY_DATA
+        | EventKindMask::MODIFY_NAME
+        | EventKindMask::ACCESS_CLOSE;
+    let handler = move |_: notify::Result<Event>| {
+        // Nobody to tell means that the service stops.
+        let _ = touch.send(());
+    };
+    let mut watcher = RecommendedWatcher::new(handler, Config::default().with_event_kinds(kinds))?;
+    let target = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    for dir in [file.parent(), target.parent()].into_iter().flatten() {
+        watcher.watch(dir, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    async fn told(changes: &mut mpsc::Receiver<()>) {
+        let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
+        assert_eq!(told.expect("the change is told"), Some(()));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_however_the_editor_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        fs::write(&file, "1").unwrap();
+        let mut changes = watch_config(&file);
+        fs::write(&file, "2").unwrap();
+        told(&mut changes).await;
+        fs::write(dir.path().join("new"), "3").unwrap();
+        fs::rename(dir.path().join("new"), &file).unwrap();
+        told(&mut changes).await;
+    }
+
+    #[tokio::test]
+    async fn a_change_behind_a_link_is_told() {
+        let (dir, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(real.path().join("c.toml"), "1").unwrap();
+        let file = dir.path().join("c.toml");
+        std::os::unix::fs::symlink(real.path().join("c.toml"), &file).unwrap();
+        let mut changes = watch_config(&file);
+        fs::write(real.path().join("c.toml"), "2").unwrap();
+        told(&mut changes).await;
+    }
+}

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::clients::{host, instance};
+use super::{Clients, ClientsError};
+use crate::config::{Config, Folder, OnDelete};
+use crate::folder::intake::{self, IntakeOptions, IntakeStatus};
+use crate::folder::{Inbox, SettleLimits};
+use crate::oxen::Author;
+use crate::plan::BatchLimits;
+use crate::push::worker::{self, BUDGET_MIB};
+use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
+use crate::state::{State, StateError};
+use crate::status::LiveFolder;
+
+/// Why a folder cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Clients(#[from] ClientsError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What all folders share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub state: State,
+    budget: Arc<Semaphore>,
+}
+
+/// A folder at work: one task that takes in, one that pushes, and a bounded queue between them.
+#[derive(Debug)]
+pub(super) struct RunningFolder {
+    pub folder: Folder,
+    pub intake: watch::Receiver<IntakeStatus>,
+    pub push: watch::Receiver<PushStatus>,
+    kick: Arc<Notify>,
+    cancel: CancellationToken,
+    intake_task: JoinHandle<()>,
+    push_task: JoinHandle<PushReport>,
+}
+
+/// Finished changes between the two.
+const QUEUE: usize = 1024;
+
+impl Shared {
+    pub(super) fn new(state: State) -> Self {
+        Self { state, budget: Arc::new(Semaphore::new(BUDGET_MIB)) }
+    }
+
+    /// Starts a folder; with `lasting` unset it ends when all is pushed that is there.
+    pub(super) fn start(
+        &self,
+        config: &Config,
+        folder: &Folder,
+        clients: &mut Clients,
+        lasting: bool,
+    ) -> Result<RunningFolder, StartError> {
+        let client = clients.get(&folder.server)?;
+        let key = self.state.folder(&folder.id().to_string())?;
+        self.state.trim_history(key)?;
+        let (intake_status, intake) = watch::channel(IntakeStatus::default());
+        let (push_status, push) = watch::channel(PushStatus::default());
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (cancel, kick, inbox) =
+            (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Inbox::default()));
+        let author = Author { name: config.author.name.clone(), email: config.author.email.clone() };
+        let mut target = Target::new(client, folder.repo.clone(), folder.branch.clone(), author);
+        target.create_repo = folder.create_repo;
+        target.create_branch_from.clone_from(&folder.create_branch_from);
+        target.description.clone_from(&folder.description);
+        let limits = &folder.batch;
+        let options = PushOptions {
+            path: folder.path.clone(),
+            folder: key,
+            remote_dir: folder.remote_dir.clone(),
+            transport: folder.transport,
+            limits: BatchLimits {
+                quiet: limits.quiet,
+                max_wait: limits.max_wait,
+                max_files: limits.max_files,
+                max_bytes: limits.max_bytes,
+            },
+            message: folder.message.clone(),
+            host: host(),
+            instance: instance(config),
+            concurrency: folder.server.concurrency.get(),
+            lasting,
+        };
+        let (state, budget) = (self.state.clone(), Arc::clone(&self.budget));
+        let pusher = Pusher::new(options, target, state, Arc::clone(&inbox), budget, push_status);
+        let options = IntakeOptions {
+            path: folder.path.clone(),
+            folder: key,
+            remote_dir: folder.remote_dir.clone(),
+            exclude: folder.exclude.clone(),
+            include: folder.include.clone(),
+            settle: SettleLimits { quiet: folder.settle.quiet, max_wait: folder.settle.max_wait },
+            max_file_size: folder.max_file_size,
+            mirror: folder.on_delete == OnDelete::Mirror,
+            rescan_interval: folder.rescan_interval,
+            lasting,
+        };
+        let taking_in =
+            intake::run(options, self.state.clone(), inbox, sender, intake_status, cancel.clone());
+        let intake_task = tokio::spawn(taking_in);
+        let push_task = tokio::spawn(worker::run(pusher, receiver, Arc::clone(&kick), cancel.clone()));
+        Ok(RunningFolder { folder: folder.clone(), intake, push, kick, cancel, intake_task, push_task })
+    }
+}
+
+impl RunningFolder {
+    /// What it is doing.
+    pub(super) fn live(&self) -> LiveFolder {
+        LiveFolder { intake: self.intake.borrow().clone(), push: self.push.borrow().clone() }
+    }
+
+    /// Cuts a wait for the next try short.
+    pub(super) fn kick(&self) {
+        self.kick.notify_one();
+    }
+
+    /// Whether one of its tasks ended although it was not told to.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.cancel.is_cancelled() && (self.intake_task.is_finished() || self.push_task.is_finished())
+    }
+
+    /// What stops it.
+    pub(super) fn canceller(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Stops it and waits for that, a commit under way included.
+    pub(super) async fn stopped(self) {
+        self.cancel.cancel();
+        let _ = self.intake_task.await;
+        let _ = self.push_task.await;
+    }
+
+    /// Waits until a folder that does not last has done its work.
+    pub(super) async fn finished(self) -> (Folder, IntakeStatus, Option<PushReport>) {
+        let _ = self.intake_task.await;
+        let report = self.push_task.await.ok();
+        let intake = self.intake.borrow().clone();
+        (self.folder, intake, report)
+    }
+}

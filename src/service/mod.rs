@@ -1,0 +1,12 @@
+//! Wires the parts together: folders to their targets, the config file to what runs, the process to systemd.
+
+mod clients;
+mod config_file;
+mod folder;
+mod oneshot;
+mod run;
+mod systemd;
+
+pub use clients::{Clients, ClientsError};
+pub use oneshot::{FolderOutcome, OneShot, push_once};
+pub use run::{RunError, run};

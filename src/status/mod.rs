@@ -1,0 +1,17 @@
+//! What oxen-sync is doing and why, as a report that a person or a program can read. Only reads.
+//!
+//! A running service answers on a Unix socket in its state directory ([`socket`]); beside or without it, the state
+//! itself says what is known.
+
+mod report;
+pub mod socket;
+mod text;
+
+pub use report::{
+    BatchReport, CommitReport, ConfigRefused, FolderReport, FolderState, LiveFolder, ProblemReport, Report,
+    RetryReport, report,
+};
+pub use text::render;
+
+/// The note of the state under which the config that was last refused is kept.
+pub const CONFIG_REFUSED: &str = "config_refused";

@@ -1,0 +1,322 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Folder;
+use crate::folder::Coverage;
+use crate::folder::intake::{IntakePhase, IntakeStatus};
+use crate::push::{PushPhase, PushStatus};
+use crate::state::{Reader, StateError};
+
+/// The whole report; `oxen-sync status --json` prints it. Fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of the oxen-sync that made the report.
+    pub version: String,
+    /// Whether a service is running.
+    pub running: bool,
+    /// The service's process.
+    pub pid: Option<u32>,
+    /// When the service started, RFC 3339.
+    pub started_at: Option<String>,
+    /// The config file in use.
+    pub config: String,
+    /// The config that was last refused, while it stands.
+    pub config_refused: Option<ConfigRefused>,
+    /// The folders, in the order of the config.
+    pub folders: Vec<FolderReport>,
+}
+
+/// A config that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRefused {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Every problem of it, with file, line, column and caret.
+    pub problems: String,
+}
+
+/// What a folder is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderState {
+    /// No service is running.
+    #[default]
+    NotRunning,
+    /// The service is coming to it.
+    Starting,
+    /// It is being looked through.
+    Scanning,
+    /// Changes are awaited, and pushed when they come.
+    Watching,
+    /// Content is on its way to the server.
+    Pushing,
+    /// A try failed; the next comes by itself.
+    Waiting,
+    /// The server lets nobody in, or what is needed is missing there.
+    Stopped,
+    /// The folder itself cannot be used.
+    Broken,
+}
+
+/// One folder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct FolderReport {
+    /// The folder, printable.
+    pub path: String,
+    /// The server's address.
+    pub server: String,
+    /// Namespace and name.
+    pub repo: String,
+    /// The branch.
+    pub branch: String,
+    /// Where the folder stands on the branch; empty for its root.
+    pub remote_dir: String,
+    /// What it is in.
+    pub state: FolderState,
+    /// Why, and what to do, where it is not as it should be.
+    pub why: Option<String>,
+    /// Why not all of it is watched by the kernel, where that is so.
+    pub coverage: Option<String>,
+    /// Directories watched.
+    pub watched_dirs: usize,
+    /// Files proved to be on the branch and still in the folder.
+    pub files: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// Files that wait: to be quiet, to be read, or for their batch.
+    pub waiting: u64,
+    /// Whether there is more to look at than `waiting` counts.
+    pub waiting_more: bool,
+    /// Of those that wait, files that are being written to or move.
+    pub busy: usize,
+    /// Some of these.
+    pub busy_paths: Vec<String>,
+    /// Files that are not on the branch because something is wrong with them.
+    pub failed: i64,
+    /// The first of these.
+    pub problems: Vec<ProblemReport>,
+    /// Links, devices and mounts that were passed over.
+    pub skipped: u64,
+    /// Some of these, each with its reason.
+    pub skipped_paths: Vec<ProblemReport>,
+    /// The batch on its way.
+    pub batch: Option<BatchReport>,
+    /// The last commit.
+    pub last_commit: Option<CommitReport>,
+    /// What the next try waits for.
+    pub retry: Option<RetryReport>,
+}
+
+/// A path that is not on the branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemReport {
+    /// Relative to the folder, printable.
+    pub path: String,
+    /// `refused`, `unreadable`, `quarantined`, `busy` or `skipped`.
+    pub kind: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+    /// Since when, RFC 3339.
+    pub since: Option<String>,
+}
+
+/// A batch on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// `connecting`, `recovering`, `listing`, `staging`, `committing` or `proving`.
+    pub step: String,
+    /// Changes in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Changes sent.
+    pub files_sent: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+}
+
+/// A commit that was made and proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitReport {
+    /// Oxen's id.
+    pub id: String,
+    /// When it was proved, RFC 3339.
+    pub at: String,
+    /// Files put.
+    pub files: i64,
+    /// Files removed.
+    pub removed: i64,
+    /// Bytes of the files put.
+    pub bytes: i64,
+}
+
+/// What the next try waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryReport {
+    /// Tries that failed in a row.
+    pub attempts: u32,
+    /// When the next is due, RFC 3339.
+    pub next_at: String,
+    /// Why the last one failed and what to do.
+    pub reason: String,
+}
+
+/// What a running service knows of a folder beyond the state.
+#[derive(Debug, Clone, Default)]
+pub struct LiveFolder {
+    /// Watching, settling, scanning.
+    pub intake: IntakeStatus,
+    /// Planning and pushing.
+    pub push: PushStatus,
+}
+
+const PROBLEMS_MAX: i64 = 100;
+
+/// Reports on one folder: from the state, and from the running service where `live` is given.
+///
+/// # Errors
+/// The state cannot be read.
+pub fn report(
+    folder: &Folder,
+    live: Option<&LiveFolder>,
+    reader: Option<&Reader>,
+) -> Result<FolderReport, StateError> {
+    let id = folder.id();
+    let mut report = FolderReport {
+        path: crate::path::printable(&id.path),
+        server: folder.server.url.to_string(),
+        repo: id.repo.to_string(),
+        branch: id.branch.to_string(),
+        remote_dir: crate::path::printable(id.remote_dir.as_str()),
+        ..FolderReport::default()
+    };
+    if let Some(reader) = reader
+        && let Some(key) = reader.folder(&id.to_string())?
+    {
+        let summary = reader.summary(key)?;
+        let problems = reader.problems(key, PROBLEMS_MAX)?.into_iter().map(|row| ProblemReport {
+            path: row.path.to_string(),
+            kind: row.kind.to_string(),
+            reason: row.reason,
+            since: Some(time(row.since_ms)),
+        });
+        report.problems = problems.collect();
+        report.files = summary.files;
+        report.bytes = summary.bytes;
+        report.failed = summary.problems;
+        report.last_commit = summary.last_commit.map(|row| CommitReport {
+            id: row.commit_id,
+            at: time(row.at_ms),
+            files: row.files,
+            removed: row.removed,
+            bytes: row.bytes,
+        });
+        report.retry = summary.retry.map(|row| RetryReport {
+            attempts: row.attempts,
+            next_at: time(row.next_ms),
+            reason: row.reason,
+        });
+    }
+    if let Some(live) = live {
+        add_live(&mut report, live);
+    }
+    Ok(report)
+}
+
+fn add_live(report: &mut FolderReport, live: &LiveFolder) {
+    let LiveFolder { intake, push } = live;
+    (report.state, report.why) = state_of(intake, push);
+    report.coverage = match &intake.coverage {
+        Coverage::Full => None,
+        Coverage::LimitReached { watched } => Some(format!(
+            "only {watched} directories are watched, the kernel allows no more; the rest is scanned every minute; \
+             raise it with: sysctl fs.inotify.max_user_watches=1048576"
+        )),
+        Coverage::None { reason } => Some(reason.clone()),
+    };
+    let under_way = step(&push.phase);
+    report.watched_dirs = intake.watched_dirs;
+    report.waiting = intake.settling as u64
+        + intake.ready as u64
+        + push.pending
+        + under_way.map_or(0, |_| push.batch.files);
+    let looking =
+        matches!(intake.phase, IntakePhase::Starting | IntakePhase::Covering | IntakePhase::Scanning);
+    report.waiting_more = intake.hints > 0 || looking;
+    report.busy = intake.busy;
+    report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
+    report.skipped = intake.skipped;
+    report.skipped_paths = intake
+        .skipped_paths
+        .iter()
+        .map(|(path, reason)| ProblemReport {
+            path: path.to_string(),
+            kind: "skipped".to_owned(),
+            reason: (*reason).to_owned(),
+            since: None,
+        })
+        .collect();
+    report.batch = under_way.map(|step| BatchReport {
+        step: step.to_owned(),
+        files: push.batch.files,
+        bytes: push.batch.bytes,
+        files_sent: push.batch.files_sent,
+        bytes_sent: push.batch.bytes_sent,
+    });
+}
+
+fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<String>) {
+    match (&intake.phase, &push.phase) {
+        (IntakePhase::Broken(reason), _) => (FolderState::Broken, Some(reason.clone())),
+        (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
+        (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
+        (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),
+        (IntakePhase::Scanning, _) => (FolderState::Scanning, None),
+        (IntakePhase::Watching, phase) if step(phase).is_some() => (FolderState::Pushing, None),
+        (IntakePhase::Watching, _) => (FolderState::Watching, None),
+    }
+}
+
+fn step(phase: &PushPhase) -> Option<&'static str> {
+    match phase {
+        PushPhase::Idle | PushPhase::Waiting { .. } | PushPhase::Stopped { .. } => None,
+        PushPhase::Connecting => Some("connecting"),
+        PushPhase::Recovering => Some("recovering"),
+        PushPhase::Listing => Some("listing"),
+        PushPhase::Staging => Some("staging"),
+        PushPhase::Committing => Some("committing"),
+        PushPhase::Proving => Some("proving"),
+    }
+}
+
+/// A moment of the wall clock as RFC 3339.
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+impl Report {
+    /// Reports on all folders of a config from the state alone, as when no service runs.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn without_service(
+        config: &Path,
+        folders: &[Folder],
+        reader: Option<&Reader>,
+    ) -> Result<Self, StateError> {
+        let refused = match reader {
+            Some(reader) => reader.note(super::CONFIG_REFUSED)?,
+            None => None,
+        };
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            running: false,
+            pid: None,
+            started_at: None,
+            config: crate::path::printable(config),
+            config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
+            folders: folders.iter().map(|folder| report(folder, None, reader)).collect::<Result<_, _>>()?,
+        })
+    }
+}

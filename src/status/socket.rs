@@ -1,0 +1,89 @@
+//! The Unix socket in the state directory: `GET /status` answers the report as JSON. For its owner alone.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Report;
+
+/// Makes a report; may block.
+pub type Reporter = Arc<dyn Fn() -> Result<Report, String> + Send + Sync>;
+
+/// The socket's path in a state directory.
+pub fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("oxen-sync.sock")
+}
+
+/// Opens the socket. One that an earlier life left behind is replaced: who calls this owns the state directory.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
+    let path = path(state_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The directory lets only its owner in, so there is no moment in which another could connect.
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until `cancel`, then removes the socket.
+pub async fn serve(listener: UnixListener, reporter: Reporter, cancel: CancellationToken) {
+    let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
+    let app = Router::new().route("/status", get(status)).with_state(reporter);
+    let served = axum::serve(listener, app).with_graceful_shutdown(async move { cancel.cancelled().await });
+    if let Err(error) = served.await {
+        tracing::warn!("the status socket failed: {error}");
+    }
+    if let Some(path) = path {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+async fn status(State(reporter): State<Reporter>) -> Result<Json<Report>, (StatusCode, String)> {
+    let made = tokio::task::spawn_blocking(move || reporter()).await;
+    let failed = |reason: String| (StatusCode::INTERNAL_SERVER_ERROR, reason);
+    Ok(Json(made.map_err(|error| failed(error.to_string()))?.map_err(failed)?))
+}
+
+/// Asks a running service for its report; `None` where none is running.
+///
+/// # Errors
+/// A service is there and does not answer as it should.
+pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
+    let path = path(state_dir);
+    match tokio::net::UnixStream::connect(&path).await {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(format!("cannot ask the service at {}: {error}", path.display())),
+    }
+    let failed =
+        |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .unix_socket(path.clone())
+        .no_proxy()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .map_err(failed)?;
+    let answer = client.get("http://localhost/status").send().await.map_err(failed)?;
+    if !answer.status().is_success() {
+        let reason = answer.text().await.map_err(failed)?;
+        return Err(format!("the service at {} cannot report: {reason}", path.display()));
+    }
+    answer.json().await.map(Some).map_err(failed)
+}
