@@ -102,7 +102,8 @@ refuses_broken() {
   within 10 explained && put_and_see while-broken && equals "the process" "$(pid)" "$before" || return 1
   machine bash -euc "cp /root/good.toml $config" && readme reload && put_and_see after-broken
 }
-explained() { journal | grep -F "$config"; }
+# The file, the line itself and a caret below it.
+explained() { journal | grep -F "$config" && journal | grep -F 'settle = [' && journal | grep -E '\^'; }
 
 answers_status() { readme systemctl-status && readme status && readme log; }
 
