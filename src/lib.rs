@@ -1,5 +1,6 @@
 //! oxen-sync: watches folders and commits their finished files to a branch of an Oxen repository.
 
+pub mod cli;
 pub mod config;
 pub mod content;
 pub mod folder;

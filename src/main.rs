@@ -1,3 +1,19 @@
 //! The program; everything it does is in the library.
 
-fn main() {}
+use clap::Parser;
+use oxen_sync::cli::{self, Cli, Exit};
+
+fn main() -> Exit {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("oxen-sync: cannot start: {error}");
+            return Exit::Failure;
+        }
+    };
+    let exit = runtime.block_on(cli::main(cli));
+    // A read from a filesystem that hangs must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}

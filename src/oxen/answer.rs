@@ -77,7 +77,7 @@ pub struct Entry {
     pub last_commit_id: Option<String>,
 }
 
-/// One page of a directory, sorted by name.
+/// One page of a directory: directories first, then files, each by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirPage {
     /// The entries of this page, one level.

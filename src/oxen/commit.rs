@@ -62,8 +62,9 @@ impl Client {
         info: &CommitInfo,
     ) -> Result<Commit, Error> {
         if let Some(file) = files.iter().find(|file| !fits_put_name(&file.name)) {
-            let message = format!("the server would rename {}; send it through a workspace", file.name);
-            return Err(self.unsendable(Op::PutFiles, &message));
+            let message =
+                format!("the server would rename {}; send it through a workspace", printable(&file.name));
+            return Err(self.unsendable(Op::PutFiles, message));
         }
         let mut form =
             Form::new().text("message", &info.message).text("name", &info.name).text("email", &info.email);

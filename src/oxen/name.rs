@@ -13,9 +13,9 @@ pub struct RepoName {
 
 /// The name of a branch; it may hold slashes.
 ///
-/// Invariant: not empty, at most 255 bytes, segments that are not empty or `.`, no `..` anywhere; no white space,
-/// control character, backslash or any of `~ ^ : ? * [ %`. oxen-server 0.65.2 does not decode `%25` where a branch
-/// is looked up or committed to, and reads a name with `..` as a range of its history.
+/// Invariant: not empty, at most 255 bytes, segments that are not empty or `.`; no white space, control character,
+/// backslash, `..`, `@{` or any of `~ ^ : ? * [ %`; no `.` at the end; not `@`. These are the names that oxen-server
+/// 0.65.2 takes, but for `%`, which it does not decode where a branch is looked up or committed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BranchName(String);
 
@@ -37,7 +37,7 @@ pub enum NameError {
     Name,
     /// The branch's name breaks the rule.
     #[error(
-        "a branch name is 1 to 255 bytes without spaces, control characters, backslash, \"..\" or ~ ^ : ? * [ %, and each part between slashes is a name"
+        "a branch name is 1 to 255 bytes without spaces, control characters, backslash, \"..\", \"@{{\" or ~ ^ : ? * [ %, does not end with a dot, and each part between slashes is a name"
     )]
     Branch,
 }
@@ -99,6 +99,9 @@ impl FromStr for BranchName {
         let fine = text.len() <= 255
             && !text.contains(bad)
             && !text.contains("..")
+            && !text.contains("@{")
+            && !text.ends_with('.')
+            && text != "@"
             && text.split('/').all(|part| !matches!(part, "" | "."));
         if fine { Ok(Self(text.to_owned())) } else { Err(NameError::Branch) }
     }
@@ -129,10 +132,13 @@ mod tests {
 
     #[test]
     fn branch_names_may_hold_slashes() {
-        for good in ["main", "rig/7/d", "Größe"] {
+        for good in ["main", "rig/7/d", "Größe", "v1.2", "a+b@c"] {
             assert_eq!(good.parse::<BranchName>().unwrap().as_str(), good);
         }
-        for bad in ["", "/a", "a/", "a//b", "a b", "a\nb", "..", "a/../b", "a\\b", "a:b", "a%b", "a..b"] {
+        for bad in [
+            "", "/a", "a/", "a//b", "a b", "a\nb", "..", "a/../b", "a\\b", "a:b", "a%b", "a..b", "a.", "@",
+            "a@{1}",
+        ] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad}");
         }
     }

@@ -23,6 +23,8 @@ use super::{Client, Error, Kind, Op, Reason, client, reason};
 pub(super) const LIST_LEN_MAX: usize = 64 << 20;
 /// The largest other answer.
 pub(super) const ANSWER_LEN_MAX: usize = 1 << 20;
+/// What is read of a refusal; the rest is for nobody.
+const REFUSAL_LEN_MAX: usize = 64 << 10;
 /// The longest an answer may take to arrive once it has begun, however steadily it trickles.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 /// Bodies go out in pieces of at most this size, so that progress shows on slow links.
@@ -125,7 +127,7 @@ impl Client {
         }
         let retry_after = retry_after(response.headers(), Timestamp::now());
         let answer = Answer { client: self.clone(), op, response };
-        let body = answer.read(ANSWER_LEN_MAX).await?;
+        let body = answer.read_head(REFUSAL_LEN_MAX).await?;
         let (reason, message) = reason::sort(op, status.as_u16(), &body);
         Err(self.error(op, Kind::Status { code: status.as_u16(), reason, retry_after }, message))
     }
@@ -135,9 +137,9 @@ impl Client {
         Error::new(op, &self.inner.host, kind, message, true)
     }
 
-    /// An error about what the caller gave; nothing was sent.
-    pub(super) fn unsendable(&self, op: Op, message: &str) -> Error {
-        Error::new(op, &self.inner.host, Kind::Unsendable, reason::one_line(message), false)
+    /// An error about what the caller gave, in words that can be shown; nothing was sent.
+    pub(super) fn unsendable(&self, op: Op, message: String) -> Error {
+        Error::new(op, &self.inner.host, Kind::Unsendable, message, false)
     }
 
     fn stalled(&self, op: Op, sent: bool) -> Error {
@@ -183,7 +185,18 @@ impl Answer {
     }
 
     /// The whole body, of at most `len_max` bytes.
-    async fn read(mut self, len_max: usize) -> Result<Bytes, Error> {
+    async fn read(self, len_max: usize) -> Result<Bytes, Error> {
+        let (client, op) = (self.client.clone(), self.op);
+        let body = self.read_head(len_max + 1).await?;
+        if body.len() > len_max {
+            let message = format!("an answer of more than {len_max} bytes");
+            return Err(client.error(op, Kind::Malformed, message));
+        }
+        Ok(body)
+    }
+
+    /// The first `len` bytes of the body, or all of a shorter one.
+    async fn read_head(mut self, len: usize) -> Result<Bytes, Error> {
         let deadline = Instant::now() + ANSWER_TIME_MAX;
         let mut body = BytesMut::new();
         loop {
@@ -191,11 +204,11 @@ impl Answer {
                 return Err(self.client.error(self.op, Kind::Timeout, "the answer does not end".to_owned()));
             };
             let Some(chunk) = chunk? else { return Ok(body.freeze()) };
-            if body.len() + chunk.len() > len_max {
-                let message = format!("an answer of more than {len_max} bytes");
-                return Err(self.client.error(self.op, Kind::Malformed, message));
-            }
             body.extend_from_slice(&chunk);
+            if body.len() >= len {
+                body.truncate(len);
+                return Ok(body.freeze());
+            }
         }
     }
 
@@ -271,16 +284,17 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
-/// Whether a rustls error lies among the causes; io errors hide theirs one level deeper.
+/// Whether TLS failed.
 fn is_tls(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| {
-        let hidden = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || matches!(hidden, Some(inner) if inner.is::<rustls::Error>())
-    })
+    causes(error).any(<dyn StdError>::is::<rustls::Error>)
 }
 
+/// The causes from the outside in. An I/O error's `source` leaves out the error that it wraps.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| (**cause).source())
+    std::iter::successors(error.source(), |cause| match cause.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => (**cause).source(),
+    })
 }
 
 /// What the innermost cause says; the outer ones repeat the URL and the layers.

@@ -60,7 +60,8 @@ impl Client {
         destination: Option<(&str, &RepoPath)>,
     ) -> Result<UploadStart, Error> {
         if size == 0 {
-            return Err(self.unsendable(Op::BeginUpload, "an empty file has no parts; send it in a form"));
+            let message = "an empty file has no parts; send it in a form".to_owned();
+            return Err(self.unsendable(Op::BeginUpload, message));
         }
         let body = Body::json(&NewUpload {
             hash: format!("{xxh3:x}"),

@@ -9,6 +9,7 @@ use super::route::Route;
 use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, is_absent};
 use super::{BranchName, Client, Commit, CommitInfo, Error, FileBody, Op, Reason, RepoName, Workspace};
 use super::{fits_multipart_path, is_reserved_name};
+use crate::path::printable;
 
 /// The largest list of removals in one request; the server reads 2 MiB of JSON.
 const REMOVALS_LEN_MAX: usize = 1 << 20;
@@ -89,12 +90,13 @@ impl Client {
         let mut form = Form::new();
         for file in files {
             if !fits_multipart_path(&file.name) || file.name.contains('\\') {
-                let message = format!("a form cannot carry the path {}; upload it in parts", file.name);
-                return Err(self.unsendable(Op::StageFiles, &message));
+                let message =
+                    format!("a form cannot carry the path {}; upload it in parts", printable(&file.name));
+                return Err(self.unsendable(Op::StageFiles, message));
             }
             if file.name.split('/').any(is_reserved_name) {
-                let message = format!("the server keeps the path {} for itself; rename the file", file.name);
-                return Err(self.unsendable(Op::StageFiles, &message));
+                let message = format!("the server keeps the path {} for itself", printable(&file.name));
+                return Err(self.unsendable(Op::StageFiles, message));
             }
             form = form.file("file[]", &file.name, file.bytes);
         }

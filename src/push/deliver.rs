@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{Semaphore, watch};
 
 use super::prove::prove;
@@ -95,12 +96,15 @@ impl Pusher {
     }
 
     /// Sees to it that `changes` are on the branch, as far as they still hold.
-    pub(super) async fn deliver(&self, changes: Vec<Change>) -> Result<(), Failed> {
-        match self.prepare(&changes).await {
-            Ok((changes, _)) if changes.is_empty() => Ok(()),
-            Ok((changes, message)) => self.send(changes, message).await,
-            Err(failure) => Err(Failed { failure, changes }),
+    pub(super) fn deliver(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), Failed>> {
+        async move {
+            match self.prepare(&changes).await {
+                Ok((changes, _)) if changes.is_empty() => Ok(()),
+                Ok((changes, message)) => self.send(changes, message).await,
+                Err(failure) => Err(Failed { failure, changes }),
+            }
         }
+        .boxed()
     }
 
     /// Makes sure of the target, settles what is open, and leaves out what needs no sending.

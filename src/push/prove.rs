@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::oxen::{Client, Entry, Error, RepoName};
@@ -21,6 +22,9 @@ impl Proof {
     }
 }
 
+/// What stands at the path of a change, by the change's index.
+type Found = (usize, Option<Entry>);
+
 /// Asked for one by one up to this many in a directory; beyond, the directory is listed.
 const SINGLE_MAX: usize = 4;
 const PAGE_SIZE: usize = 2_000;
@@ -40,11 +44,11 @@ pub(super) async fn prove(
     for (index, path) in paths.iter().enumerate() {
         by_dir.entry(path.dir()).or_default().push(index);
     }
-    let found: Vec<Vec<(usize, Option<Entry>)>> = stream::iter(by_dir)
-        .map(|(dir, indices)| entries(client, repo, revision, dir, indices, paths))
-        .buffer_unordered(concurrency)
-        .try_collect()
-        .await?;
+    let lookups: Vec<BoxFuture<'_, Result<Vec<Found>, Error>>> = by_dir
+        .into_iter()
+        .map(|(dir, indices)| entries(client, repo, revision, dir, indices, paths).boxed())
+        .collect();
+    let found: Vec<Vec<Found>> = stream::iter(lookups).buffer_unordered(concurrency).try_collect().await?;
     let mut proof = Proof { holds: vec![false; changes.len()], commit_id: None };
     for (index, entry) in found.into_iter().flatten() {
         let Some(change) = changes.get(index) else { continue };
@@ -77,7 +81,7 @@ async fn entries(
     dir: &str,
     indices: Vec<usize>,
     paths: &[RepoPath],
-) -> Result<Vec<(usize, Option<Entry>)>, Error> {
+) -> Result<Vec<Found>, Error> {
     if indices.len() > SINGLE_MAX
         && let Ok(dir) = RepoPath::parse(dir)
         && let Some(listed) = list(client, repo, revision, &dir, indices.len()).await?
@@ -86,14 +90,14 @@ async fn entries(
         let mut entry = |index: &usize| paths.get(*index).and_then(|path| listed.remove(path.name()));
         return Ok(indices.iter().map(|index| (*index, entry(index))).collect());
     }
-    stream::iter(indices)
-        .map(|index| async move {
-            let Some(path) = paths.get(index) else { return Ok((index, None)) };
-            Ok((index, client.entry(repo, revision, path).await?))
+    let lookups: Vec<BoxFuture<'_, Result<Found, Error>>> = indices
+        .into_iter()
+        .filter_map(|index| {
+            let path = paths.get(index)?;
+            Some(async move { Ok((index, client.entry(repo, revision, path).await?)) }.boxed())
         })
-        .buffered(SINGLE_MAX)
-        .try_collect()
-        .await
+        .collect();
+    stream::iter(lookups).buffered(SINGLE_MAX).try_collect().await
 }
 
 /// The entries of `dir` by name; `None` where listing costs more than asking for `wanted` of them.

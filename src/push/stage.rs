@@ -315,12 +315,13 @@ impl Pusher {
             if !is_still || number == upload.num_parts && hash.digest128() != xxh3 {
                 return Err(PartsError::Source(ReadError::Changed));
             }
-            in_flight.push(async move {
+            let sending = async move {
                 let sent = self.tries(|| client.put_part(repo, &upload.id, number, bytes.clone())).await?;
                 drop(permit);
                 self.sent(0, len);
                 Ok::<bool, Error>(sent)
-            });
+            };
+            in_flight.push(sending.boxed());
         }
         while let Some(sent) = in_flight.next().await {
             completed |= sent?;

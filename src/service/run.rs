@@ -169,7 +169,7 @@ impl Service {
                 tracing::error!("the config is refused, the one before it stays in use:\n{error}");
                 let problems = error.to_string();
                 let refused = ConfigRefused { at: jiff::Timestamp::now().to_string(), problems };
-                self.note_refused(serde_json::to_string(&refused).ok());
+                self.note_refused(serde_json::to_string(&refused).ok().as_deref());
                 return;
             }
         };
@@ -232,8 +232,8 @@ impl Service {
         }
     }
 
-    fn note_refused(&self, note: Option<String>) {
-        if let Err(error) = self.shared.state.set_note(status::CONFIG_REFUSED, note.as_deref()) {
+    fn note_refused(&self, note: Option<&str>) {
+        if let Err(error) = self.shared.state.set_note(status::CONFIG_REFUSED, note) {
             tracing::warn!("{error}");
         }
     }
@@ -330,7 +330,7 @@ impl Service {
             for (folder, slot) in config.folders.iter().zip(&mut report.folders) {
                 match live.get(&folder.id()) {
                     Some(live) => {
-                        *slot = status::report(folder, Some(live), reader.as_ref()).map_err(said)?
+                        *slot = status::report(folder, Some(live), reader.as_ref()).map_err(said)?;
                     }
                     None => slot.state = FolderState::Starting,
                 }

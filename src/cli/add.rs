@@ -1,0 +1,43 @@
+use super::Exit;
+use super::args::AddArgs;
+use crate::config::{self, Env, NewFolder};
+use crate::path::RepoPath;
+
+pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
+    match add(args, env) {
+        Ok(done) => {
+            println!("{done}");
+            Exit::Success
+        }
+        Err(error) => {
+            eprintln!("oxen-sync: {error}");
+            Exit::Usage
+        }
+    }
+}
+
+fn add(args: AddArgs, env: &Env) -> Result<String, String> {
+    let file = args.config.file();
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        format!("cannot read {}: {error}; copy the example config there first", file.display())
+    })?;
+    let path = std::path::absolute(&args.path).map_err(|error| error.to_string())?;
+    let remote_dir = match args.remote_dir.as_deref().map(RepoPath::parse) {
+        Some(Ok(dir)) => Some(dir),
+        Some(Err(refusal)) => return Err(format!("--remote-dir cannot be used: {refusal}")),
+        None => None,
+    };
+    let new = NewFolder { path, server: args.server, repo: args.repo, branch: args.branch, remote_dir };
+    let changed = config::add_folder(&text, &new).map_err(|error| error.to_string())?;
+    // Nothing is written that a running service would refuse.
+    let config = config::parse(&changed, &file, env)
+        .map_err(|problems| format!("the config would not be right with this folder:\n{problems}"))?;
+    config::write_atomically(&file, &changed).map_err(|error| error.to_string())?;
+    let added = config.folders.last().map(|folder| folder.id().to_string()).unwrap_or_default();
+    let missing =
+        if new.path.is_dir() { "" } else { "\nThe folder is not there yet; it is watched when it appears." };
+    Ok(format!(
+        "added to {}: {added}\nA running service takes it up by itself within two seconds.{missing}",
+        file.display()
+    ))
+}

@@ -1,0 +1,135 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::oxen::{BranchName, RepoName};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  all is well; for push: everything is proved to be on the server
+  1  something failed, or not everything is on the server
+  2  the arguments or the config cannot be used";
+
+/// Watches folders and commits their finished files to a branch of an Oxen repository.
+#[derive(Debug, Parser)]
+#[command(name = "oxen-sync", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What is logged: error, warn, info, debug or trace, or a filter like "info,oxen_sync::push=debug"
+    #[arg(long, global = true, env = "OXEN_SYNC_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service: watch the folders and push what is finished, until SIGTERM or SIGINT
+    ///
+    /// The config file may be edited while it runs; a change takes effect within two seconds, and a file with mistakes
+    /// changes nothing. SIGHUP reads it again, and the API keys with it.
+    #[command(after_help = "Example:\n  oxen-sync run --config /etc/oxen-sync/oxen-sync.toml")]
+    Run {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Push once what differs, and exit
+    ///
+    /// Exits with 0 only when everything in the folders is proved to be on the server.
+    #[command(
+        after_help = "Examples:\n  oxen-sync push --config rig.toml\n  oxen-sync push --config rig.toml /data/camera"
+    )]
+    Push {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Print the outcome as JSON: {"whole": bool, "folders": [{"path", "whole", "files", "removed", "bytes",
+        /// "commits", "problems": [{"path", "kind", "reason"}], "failure"}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say every problem of the config, then try what a run needs
+    #[command(after_help = "Example:\n  oxen-sync check --config /etc/oxen-sync/oxen-sync.toml")]
+    Check {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print the findings as JSON: {"ok": bool, "findings": [{"level": "ok"|"warning"|"failure", "what", "detail"}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is going on in each folder and why, also while no service runs
+    #[command(
+        after_help = "Examples:\n  oxen-sync status --config /etc/oxen-sync/oxen-sync.toml\n  oxen-sync status --json | jq '.folders[] | {path, state, waiting, failed}'"
+    )]
+    Status {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print the report as JSON; README describes its fields
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a folder to the config file, keeping everything else in it as it is
+    #[command(
+        after_help = "Example:\n  oxen-sync add /data/camera --repo lab/cells --branch rig-7 --remote-dir camera"
+    )]
+    Add(AddArgs),
+}
+
+/// Where the config is.
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The config file
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "OXEN_SYNC_CONFIG",
+        default_value = "/etc/oxen-sync/oxen-sync.toml"
+    )]
+    config: PathBuf,
+}
+
+impl ConfigArg {
+    /// The file, absolute.
+    pub fn file(&self) -> PathBuf {
+        std::path::absolute(&self.config).unwrap_or_else(|_| self.config.clone())
+    }
+}
+
+/// A folder to be added.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Where the config is.
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The folder to watch
+    pub path: PathBuf,
+    /// The repository, as NAMESPACE/NAME
+    #[arg(long, value_name = "NS/NAME")]
+    pub repo: RepoName,
+    /// The branch
+    #[arg(long)]
+    pub branch: Option<BranchName>,
+    /// Where the folder stands on the branch
+    #[arg(long, value_name = "DIR")]
+    pub remote_dir: Option<String>,
+    /// The name of a server of the config, for another than [server]
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,29 @@
+//! The commands: what a person types, and what they read.
+
+mod add;
+mod args;
+mod check;
+mod exit;
+mod log;
+mod progress;
+mod push;
+mod run;
+mod status;
+
+pub use args::{Cli, Command};
+pub use exit::Exit;
+
+use crate::config::Env;
+
+/// Runs the command that was typed.
+pub async fn main(cli: Cli) -> Exit {
+    log::init(cli.log.as_deref());
+    let env = Env::of_process();
+    match cli.command {
+        Command::Run { config } => run::run(&config.file(), env).await,
+        Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env).await,
+        Command::Check { config, json } => check::run(&config.file(), json, env).await,
+        Command::Status { config, json } => status::run(&config.file(), json, env).await,
+        Command::Add(options) => add::run(options, &env),
+    }
+}

@@ -1,0 +1,20 @@
+use std::path::Path;
+
+use super::Exit;
+use crate::config::Env;
+use crate::service::{self, RunError};
+
+pub(super) async fn run(config: &Path, env: Env) -> Exit {
+    match service::run(config, env).await {
+        Ok(()) => Exit::Success,
+        Err(RunError::Config(error)) => {
+            // Standard error is the journal under systemd; carets need their lines.
+            eprintln!("{error}");
+            Exit::Usage
+        }
+        Err(error) => {
+            tracing::error!("oxen-sync cannot run: {error}");
+            Exit::Failure
+        }
+    }
+}

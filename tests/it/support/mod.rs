@@ -1,0 +1,4 @@
+//! What tests share.
+
+pub(crate) mod real;
+pub(crate) mod site;

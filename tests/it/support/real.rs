@@ -1,0 +1,142 @@
+//! The real oxen-server, found, started and stopped.
+//!
+//! Looked for, in this order: `$OXEN_SERVER`; the cache that `tests/get-oxen-server` fills; `PATH`.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
+
+const VERSION: &str = "0.65.2";
+/// The longest that a server may take to answer after its start.
+const START_MAX: Duration = Duration::from_secs(60);
+
+static SHARED: OnceCell<RealServer> = OnceCell::const_new();
+
+/// The one server of this process, started by the first who asks. `None` only where the environment says to do
+/// without.
+///
+/// # Panics
+/// Without a server, with how to get one.
+pub(crate) async fn shared() -> Option<&'static RealServer> {
+    if std::env::var_os("OXEN_SYNC_WITHOUT_REAL_SERVER").is_some_and(|value| value == "1") {
+        return None;
+    }
+    Some(SHARED.get_or_init(RealServer::start).await)
+}
+
+/// A running oxen-server with an empty data directory.
+///
+/// It ends with this process at the latest, however this ends: a shell that reads our pipe kills it and
+/// deletes its data.
+pub(crate) struct RealServer {
+    port: u16,
+    data: PathBuf,
+    // The shell ends when this is closed, so it lives as long as the server is wanted.
+    shell: Child,
+}
+
+impl RealServer {
+    /// Starts one of its own.
+    pub(crate) async fn start() -> Self {
+        let program = find().unwrap_or_else(|| {
+            panic!(
+                "no oxen-server {VERSION}: run tests/get-oxen-server, which builds it once, or set OXEN_SERVER; \
+                 OXEN_SYNC_WITHOUT_REAL_SERVER=1 does without its tests"
+            )
+        });
+        let mut said = String::new();
+        // A free port may be taken before the server binds it.
+        for _ in 0..3 {
+            let server = Self::spawn(&program);
+            if server.answers().await {
+                return server;
+            }
+            said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default();
+        }
+        panic!("oxen-server does not start: {said}");
+    }
+
+    fn spawn(program: &Path) -> Self {
+        let data = TempDir::with_prefix_in("oxen-server-", env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target directory is writable")
+            .keep();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let output = File::create(data.join("log")).expect("the data directory is writable");
+        let shell = Command::new("sh")
+            .arg("-c")
+            // Ctrl-C reaches the server, too; the shell stays until it has cleaned up.
+            .arg(
+                "trap '' INT TERM; exec 3<&0; \"$1\" start -i 127.0.0.1 -p \"$2\" <&- 3<&- & server=$!
+                { cat <&3 >/dev/null; [ -e \"$SYNC_DIR/ended\" ] || kill -KILL $server; } & watch=$!
+                wait $server; : >\"$SYNC_DIR/ended\"; wait $watch; rm -rf \"$SYNC_DIR\"",
+            )
+            .args(["sh".as_ref(), program.as_os_str(), port.to_string().as_ref()])
+            .env("SYNC_DIR", &data)
+            .env("HOME", &data)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().expect("a file can be cloned"))
+            .stderr(output)
+            .spawn()
+            .expect("there is a shell");
+        Self { port, data, shell }
+    }
+
+    /// The address to give to a client.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn answers(&self) -> bool {
+        let client = super::site::client(&self.url());
+        let deadline = Instant::now() + START_MAX;
+        while Instant::now() < deadline {
+            if client.health().await.is_ok() {
+                return true;
+            }
+            if self.data.join("ended").exists() {
+                return false;
+            }
+            // Nothing tells when a server is ready but the server.
+            sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+fn find() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os("OXEN_SERVER") {
+        return Some(PathBuf::from(program));
+    }
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = from("OXEN_SYNC_CACHE")
+        .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("oxen-sync")))
+        .or_else(|| from("HOME").map(|home| home.join(".cache/oxen-sync")));
+    let cached = cache.map(|cache| cache.join(format!("oxen-server-{VERSION}/bin/oxen-server")));
+    cached.filter(|program| program.exists()).or_else(in_path)
+}
+
+/// A server of `PATH` counts only in the version that the tests are written for.
+fn in_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("oxen-server")).find(|program| {
+        let output = Command::new(program).arg("--version").output();
+        output.is_ok_and(|output| {
+            String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == VERSION)
+        })
+    })
+}
