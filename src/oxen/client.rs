@@ -58,6 +58,10 @@ pub(super) struct Inner {
     pub silence: Duration,
 }
 
+/// oxen-server 0.65.2 takes every agent whose name holds "oxen" in any case for its own CLI, reads a version from it and
+/// answers 426 to one below 0.36.0.
+const USER_AGENT: &str = concat!("ox-sync/", env!("CARGO_PKG_VERSION"));
+
 impl Client {
     /// Makes the client; nothing is sent yet.
     ///
@@ -79,7 +83,7 @@ impl Client {
         // reqwest asks for the process's provider; a second installation is a no-op.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("oxen-sync/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(connect_timeout)
