@@ -62,10 +62,6 @@ pub(super) struct Inner {
     pub silence: Duration,
 }
 
-/// oxen-server 0.65.2 takes every agent whose name holds "oxen" in any case for its own CLI, reads a version from it and
-/// answers 426 to one below 0.36.0.
-const USER_AGENT: &str = concat!("ox-sync/", env!("CARGO_PKG_VERSION"));
-
 impl Client {
     /// Makes the client; nothing is sent yet.
     ///
