@@ -90,7 +90,10 @@ impl Examiner {
         let path = &due.path;
         match self.root.look(path) {
             Ok(EntryKind::File(signature)) => self.look_at_file(due, signature),
-            Ok(EntryKind::Dir { .. }) => Ok(Verdict::Done(Examined::Directory)),
+            Ok(EntryKind::Dir { .. }) => match self.gone(path)? {
+                Verdict::Done(Examined::Nothing) => Ok(Verdict::Done(Examined::Directory)),
+                the_file_is_gone => Ok(the_file_is_gone),
+            },
             Ok(EntryKind::Symlink | EntryKind::Special)
             | Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => self.gone(path),
             Err(error @ OpenError::Io(_)) => self.problem(path, ProblemKind::Unreadable, &error, None),
@@ -315,6 +318,20 @@ mod tests {
         f.write("a", "1");
         assert_eq!(f.look("a"), Examined::Nothing, "the branch still holds it");
         assert!(!f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap().known.gone);
+    }
+
+    #[test]
+    fn a_file_that_a_directory_replaced_is_gone() {
+        let mut f = Fixture::new();
+        f.examiner.mirror = true;
+        f.write("a", "1");
+        f.push("a");
+        fs::remove_file(f.dir.path().join("a")).unwrap();
+        fs::create_dir(f.dir.path().join("a")).unwrap();
+        let remove = Change { path: local("a"), kind: ChangeKind::Remove };
+        assert_eq!(f.look("a"), Examined::Finished(remove));
+        fs::create_dir(f.dir.path().join("b")).unwrap();
+        assert_eq!(f.look("b"), Examined::Directory);
     }
 
     #[test]

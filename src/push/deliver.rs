@@ -117,9 +117,9 @@ impl Pusher {
         self.seed().await?;
 
         let (folder, changes) = (self.options.folder, changes.to_vec());
-        let (needed, confirmed, known) = self
+        let (needed, is_new, confirmed) = self
             .blocking(move |state| {
-                let (mut needed, mut confirmed, mut known) = (Vec::new(), Vec::new(), 0_u64);
+                let (mut needed, mut is_new, mut confirmed) = (Vec::new(), Vec::new(), Vec::new());
                 for change in changes {
                     let row = state.file(folder, &change.path)?;
                     match (&change.kind, row) {
@@ -129,21 +129,21 @@ impl Pusher {
                             confirmed.push((change.path, *signature, digests.sha256, *racy));
                         }
                         (ChangeKind::Remove, None) => {}
-                        (kind, row) => {
-                            known += u64::from(row.is_some() && *kind != ChangeKind::Remove);
+                        (_, row) => {
+                            is_new.push(row.is_none());
                             needed.push(change);
                         }
                     }
                 }
                 state.confirm_files(folder, &confirmed)?;
-                Ok((needed, confirmed.len(), known))
+                Ok((needed, is_new, confirmed.len()))
             })
             .await?;
         if confirmed > 0 {
             tracing::debug!(folder = %self.options.path.display(), files = confirmed, "on the branch already");
         }
-        let message = self.message(&needed, known);
-        Ok((needed, message))
+        let message = self.message(&needed, &is_new);
+        Ok((self.clear_the_way(needed, &is_new).await?, message))
     }
 
     async fn send(&self, changes: Vec<Change>, message: String) -> Result<(), Failed> {
@@ -205,13 +205,16 @@ impl Pusher {
         Ok(Batch { row, changes, paths, info })
     }
 
-    fn message(&self, changes: &[Change], known: u64) -> String {
-        let puts = changes.iter().filter(|change| change.kind != ChangeKind::Remove).count() as u64;
+    fn message(&self, changes: &[Change], is_new: &[bool]) -> String {
+        let is_put = |change: &Change| change.kind != ChangeKind::Remove;
+        let puts = changes.iter().filter(|change| is_put(change)).count() as u64;
+        let added =
+            changes.iter().zip(is_new).filter(|(change, is_new)| **is_new && is_put(change)).count() as u64;
         let facts = MessageFacts {
             host: &self.options.host,
             folder: &self.options.path,
-            added: puts - known.min(puts),
-            changed: known.min(puts),
+            added,
+            changed: puts - added,
             removed: changes.len() as u64 - puts,
             bytes: changes.iter().map(bytes_of).sum(),
             at: &jiff::Zoned::now(),

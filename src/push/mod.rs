@@ -7,6 +7,7 @@
 
 pub mod backoff;
 mod deliver;
+mod in_the_way;
 mod prove;
 mod recover;
 mod seed;

@@ -22,8 +22,8 @@ impl Proof {
     }
 }
 
-/// What stands at the path of a change, by the change's index.
-type Found = (usize, Option<Entry>);
+/// What stands at a path, by the path's index.
+pub(super) type Found = (usize, Option<Entry>);
 
 /// Asked for one by one up to this many in a directory; beyond, the directory is listed.
 const SINGLE_MAX: usize = 4;
@@ -40,17 +40,9 @@ pub(super) async fn prove(
     paths: &[RepoPath],
     concurrency: usize,
 ) -> Result<Proof, Error> {
-    let mut by_dir = BTreeMap::<&str, Vec<usize>>::new();
-    for (index, path) in paths.iter().enumerate() {
-        by_dir.entry(path.dir()).or_default().push(index);
-    }
-    let lookups: Vec<BoxFuture<'_, Result<Vec<Found>, Error>>> = by_dir
-        .into_iter()
-        .map(|(dir, indices)| entries(client, repo, revision, dir, indices, paths).boxed())
-        .collect();
-    let found: Vec<Vec<Found>> = stream::iter(lookups).buffer_unordered(concurrency).try_collect().await?;
+    let found = look_up(client, repo, revision, paths, concurrency).await?;
     let mut proof = Proof { holds: vec![false; changes.len()], commit_id: None };
-    for (index, entry) in found.into_iter().flatten() {
+    for (index, entry) in found {
         let Some(change) = changes.get(index) else { continue };
         let holds = holds(change, entry.as_ref());
         if holds && let Some(commit_id) = entry.and_then(|entry| entry.last_commit_id) {
@@ -61,6 +53,26 @@ pub(super) async fn prove(
         }
     }
     Ok(proof)
+}
+
+/// What stands at each of `paths` at `revision`, in any order.
+pub(super) async fn look_up(
+    client: &Client,
+    repo: &RepoName,
+    revision: &str,
+    paths: &[RepoPath],
+    concurrency: usize,
+) -> Result<Vec<Found>, Error> {
+    let mut by_dir = BTreeMap::<&str, Vec<usize>>::new();
+    for (index, path) in paths.iter().enumerate() {
+        by_dir.entry(path.dir()).or_default().push(index);
+    }
+    let lookups: Vec<BoxFuture<'_, Result<Vec<Found>, Error>>> = by_dir
+        .into_iter()
+        .map(|(dir, indices)| entries(client, repo, revision, dir, indices, paths).boxed())
+        .collect();
+    let found: Vec<Vec<Found>> = stream::iter(lookups).buffer_unordered(concurrency).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn holds(change: &Change, entry: Option<&Entry>) -> bool {

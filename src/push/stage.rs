@@ -10,10 +10,11 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::deliver::{Batch, Failure, Pusher, bytes_of};
+use super::prove::look_up;
 use super::verdict::{Verdict, verdict};
 use super::{Target, worker};
 use crate::content::{EntryKind, OpenError, OpenFile, ReadError, RootDir, read_small};
-use crate::oxen::{Error, FileBody, Reason, Upload, UploadStart};
+use crate::oxen::{Entry, Error, FileBody, Reason, Upload, UploadStart};
 use crate::path::RepoPath;
 use crate::plan::{self, SMALL_FILE_MAX};
 use crate::state::{Change, ChangeKind};
@@ -132,10 +133,20 @@ impl Pusher {
         if removals.is_empty() {
             return Ok(());
         }
-        let paths: Vec<_> =
-            removals.iter().filter_map(|index| batch.paths.get(*index)).map(RepoPath::as_str).collect();
-        let Target { client, repo, .. } = &self.target;
-        self.tries(|| client.stage_removals(repo, &batch.row.workspace, &paths)).await?;
+        let Target { client, repo, branch, .. } = &self.target;
+        let wanted: Vec<_> = removals.iter().filter_map(|index| batch.paths.get(*index)).cloned().collect();
+        // The name of a directory would take all with it that lies below, whoever put it there.
+        let found = look_up(client, repo, branch.as_str(), &wanted, self.options.concurrency).await?;
+        let is_file = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.is_dir);
+        let paths: Vec<_> = found
+            .iter()
+            .filter(|(_, entry)| is_file(entry))
+            .filter_map(|(at, _)| wanted.get(*at))
+            .map(RepoPath::as_str)
+            .collect();
+        if !paths.is_empty() {
+            self.tries(|| client.stage_removals(repo, &batch.row.workspace, &paths)).await?;
+        }
         self.sent(removals.len() as u64, 0);
         Ok(())
     }

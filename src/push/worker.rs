@@ -31,6 +31,8 @@ pub struct PushOptions {
     pub transport: Transport,
     /// When batches are closed.
     pub limits: BatchLimits,
+    /// Whether what is gone from the folder goes from the branch.
+    pub mirror: bool,
     /// What commits say.
     pub message: MessageTemplate,
     /// This machine's name.

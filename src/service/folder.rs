@@ -79,6 +79,7 @@ impl Shared {
             folder: key,
             remote_dir: folder.remote_dir.clone(),
             transport: folder.transport,
+            mirror: folder.on_delete == OnDelete::Mirror,
             limits: BatchLimits {
                 quiet: limits.quiet,
                 max_wait: limits.max_wait,

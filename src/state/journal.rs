@@ -244,6 +244,7 @@ impl State {
             let mut settled =
                 transaction.prepare_cached("DELETE FROM problem WHERE folder = ?1 AND path = ?2")?;
             let (mut files, mut removed, mut bytes) = (0_i64, 0_i64, 0_i64);
+            let mut dirs = std::collections::HashSet::new();
             for change in proved {
                 let (dir, name) = split(&change.path);
                 match change.kind {
@@ -262,6 +263,15 @@ impl State {
                             commit_id,
                             now_ms,
                         ])?;
+                        // Where this path leads through a file that was there, that file has become a directory.
+                        let above = std::iter::successors(change.path.parent(), LocalPath::parent);
+                        for dir in above.take_while(|dir| !dir.is_root()) {
+                            if !dirs.insert(dir.clone()) {
+                                break;
+                            }
+                            let (dir, name) = split(&dir);
+                            remove.execute(params![folder.0, dir, name])?;
+                        }
                         files += 1;
                         bytes = bytes.saturating_add(signature.size.cast_signed());
                     }
@@ -328,6 +338,20 @@ mod tests {
         let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
         assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
         assert_eq!(state.next_batch_id().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_file_that_became_a_directory_is_known_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        for (id, path) in [(1, "t"), (2, "t/x/y")] {
+            let changes = [change(path, 1)];
+            state.open_batch(folder, &batch(id), &changes, 0).unwrap();
+            state.close_batch(folder, id, Some("c"), &changes, 0).unwrap();
+        }
+        assert!(state.file(folder, &change("t", 1).path).unwrap().is_none());
+        assert!(state.file(folder, &change("t/x/y", 1).path).unwrap().is_some());
     }
 
     #[test]

@@ -322,8 +322,6 @@ async fn paths_that_lead_elsewhere_are_refused(site: &Site) {
     }
     let error = site.client.stage_files(&repo, &id, vec![file("d/.oxen/a", b"1")]).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unsendable);
-    let error = site.client.begin_upload(&repo, 1, 1, Some((&id, &path("d/.oxen/a")))).await.unwrap_err();
-    assert_eq!((error.code(), error.reason()), (Some(400), Reason::PathRefused), "{error}");
 }
 
 async fn a_name_of_255_bytes_is_stored(site: &Site) {

@@ -1,0 +1,113 @@
+use super::Target;
+use super::deliver::{Failure, Pusher};
+use super::prove::look_up;
+use super::worker;
+use crate::oxen::CommitInfo;
+use crate::path::{RepoPath, printable};
+use crate::state::{Change, ChangeKind};
+
+const PAGE_SIZE: usize = 1_000;
+
+impl Pusher {
+    /// Sees to it that no file of `changes` is put where a directory stands. oxen-server 0.65.2 would say yes, list the
+    /// file, and be unable to hand it out, for an empty directory too. Mirroring clears an empty directory away; a file
+    /// that cannot have its place goes into quarantine. `is_new` says which paths the branch is not known to hold a file
+    /// at. Returns what is left to be sent.
+    pub(super) async fn clear_the_way(
+        &self,
+        changes: Vec<Change>,
+        is_new: &[bool],
+    ) -> Result<Vec<Change>, Failure> {
+        let mut indices = Vec::new();
+        let mut paths = Vec::new();
+        for (index, (change, is_new)) in changes.iter().zip(is_new).enumerate() {
+            if *is_new
+                && matches!(change.kind, ChangeKind::Put { .. })
+                && let Ok(path) = RepoPath::for_file(&self.options.remote_dir, &change.path)
+            {
+                indices.push(index);
+                paths.push(path);
+            }
+        }
+        let Target { client, repo, branch, .. } = &self.target;
+        let found = look_up(client, repo, branch.as_str(), &paths, self.options.concurrency).await?;
+        let mut blocked = vec![false; changes.len()];
+        for (at, entry) in found {
+            let (Some(index), Some(path)) = (indices.get(at), paths.get(at)) else { continue };
+            let Some(change) = changes.get(*index).filter(|_| entry.is_some_and(|entry| entry.is_dir)) else {
+                continue;
+            };
+            let reason = if !self.options.mirror {
+                "a directory of that name stands on the branch, and on_delete = \"keep\" removes nothing; rename the \
+                 file, or remove the directory on the branch"
+            } else if self.holds_files(path).await? {
+                "a directory of that name with files of others stands on the branch; rename the file, or remove the \
+                 directory on the branch"
+            } else {
+                self.remove_directory(path).await?;
+                continue;
+            };
+            self.quarantine(change, reason).await?;
+            if let Some(slot) = blocked.get_mut(*index) {
+                *slot = true;
+            }
+        }
+        Ok(changes
+            .into_iter()
+            .zip(blocked)
+            .filter(|(_, blocked)| !blocked)
+            .map(|(change, _)| change)
+            .collect())
+    }
+
+    /// Whether any file lies below the directory on the branch.
+    async fn holds_files(&self, dir: &RepoPath) -> Result<bool, Failure> {
+        let Target { client, repo, branch, .. } = &self.target;
+        let mut dirs = vec![dir.clone()];
+        while let Some(dir) = dirs.pop() {
+            let mut page = 1;
+            while let Some(listed) = client.list_dir(repo, branch.as_str(), &dir, page, PAGE_SIZE).await? {
+                if listed.entries.iter().any(|entry| !entry.is_dir) {
+                    return Ok(true);
+                }
+                let below =
+                    listed.entries.iter().map(|entry| RepoPath::parse(&format!("{dir}/{}", entry.name)));
+                // A name that is no path of ours is taken for a file: nothing is removed that is not understood.
+                match below.collect::<Result<Vec<_>, _>>() {
+                    Ok(below) => dirs.extend(below),
+                    Err(_) => return Ok(true),
+                }
+                if page >= listed.total_pages {
+                    break;
+                }
+                page += 1;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes an empty directory from the branch, in a commit of its own: a file put in its place by the same commit
+    /// would be lost. Repeating it does no harm, so it needs no journal.
+    async fn remove_directory(&self, dir: &RepoPath) -> Result<(), Failure> {
+        let Target { client, repo, branch, author, .. } = &self.target;
+        let workspace = format!("{}-clear-{:x}", self.workspace_prefix(), worker::now_ms());
+        let info = CommitInfo {
+            message: format!("remove the empty directory {}", printable(dir.as_str())),
+            name: author.name.clone(),
+            email: author.email.clone(),
+        };
+        let removing = async {
+            client.open_workspace(repo, &workspace, branch).await?;
+            client.stage_removals(repo, &workspace, &[dir.as_str()]).await?;
+            client.merge_workspace(repo, &workspace, branch, &info).await
+        };
+        match removing.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // What stays is swept away after the next start.
+                let _ = client.delete_workspace(repo, &workspace).await;
+                Err(error.into())
+            }
+        }
+    }
+}
