@@ -77,7 +77,7 @@ impl Client {
     /// Stages files; each [`FileBody::name`] is a whole path. Answers the paths that the server took.
     ///
     /// A file that the server could not store is only missing in the answer. One that the workspace's commit
-    /// holds already is in the answer and not staged.
+    /// holds already, or seems to hold (see the [module](super)), is in the answer and not staged.
     ///
     /// # Errors
     /// [`Kind::Unsendable`](super::Kind) for a path that a form cannot carry ([`fits_multipart_path`]), that holds a

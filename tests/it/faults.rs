@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::standin::{Action, Rule, StandIn};
 use crate::support::site::{branch, file, fresh_id, info, options, path};
 
-/// Short, for tests that wait for it; long enough for a busy machine to answer in.
-const SILENCE: Duration = Duration::from_secs(2);
+/// For tests that do not wait for it.
+const SILENCE: Duration = Duration::from_secs(30);
 
 fn patient_for(url: &str, silence: Duration) -> Client {
     let mut options = options(url);
@@ -31,8 +31,8 @@ async fn repo(client: &Client) -> RepoName {
 
 async fn start(silence: Duration) -> (StandIn, Client, RepoName) {
     let standin = StandIn::start().await;
+    let repo = repo(&patient_for(&standin.url(), SILENCE)).await;
     let client = patient_for(&standin.url(), silence);
-    let repo = repo(&client).await;
     (standin, client, repo)
 }
 
@@ -86,14 +86,14 @@ async fn a_reset_tells_whether_the_whole_request_may_have_arrived() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_left_after_the_silence() {
-    let silence = Duration::from_millis(200);
-    let (standin, client, repo) = start(silence).await;
+    let (standin, client, repo) = start(SILENCE).await;
+    let impatient = patient_for(&standin.url(), Duration::from_millis(200));
     for (action, done) in [(Action::HangBefore, false), (Action::HangAfter, true)] {
         standin.fault(Rule::on(Op::MergeWorkspace, action));
         let id = fresh_id();
         client.open_workspace(&repo, &id, &branch("main")).await.unwrap();
         client.stage_files(&repo, &id, vec![file(&id, b"1")]).await.unwrap();
-        let merged = client.merge_workspace(&repo, &id, &branch("main"), &info(&id)).await;
+        let merged = impatient.merge_workspace(&repo, &id, &branch("main"), &info(&id)).await;
         let error = merged.unwrap_err();
         assert_eq!((error.kind(), error.request_reached_server()), (Kind::Timeout, true), "{error:?}");
         assert_eq!(standin.tree("lab/cells", "main").contains_key(&id), done);
@@ -110,9 +110,9 @@ async fn a_server_that_stops_reading_never_had_the_request() {
 
 #[tokio::test]
 async fn a_slow_network_is_no_silence() {
-    let (standin, client, repo) = start(Duration::from_secs(1)).await;
+    let (standin, client, repo) = start(Duration::from_secs(2)).await;
     // More than the sockets' buffers hold, and longer under way than the silence.
-    let content = Bytes::from(vec![7; 24 << 20]);
+    let content = Bytes::from(vec![7; 40 << 20]);
     let bytes_per_s = 16 << 20;
     standin.fault(Rule::on(Op::StageFiles, Action::Throttle { bytes_per_s }));
     client.open_workspace(&repo, "slow", &branch("main")).await.unwrap();

@@ -29,6 +29,7 @@ use futures_util::{StreamExt, stream};
 use oxen_sync::oxen::Op;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_128;
 
 use answer::Reply;
 use call::Call;
@@ -129,6 +130,14 @@ impl StandIn {
     /// Forgets all uploads, as a restart does.
     pub(crate) fn forget_uploads(&self) {
         self.state().store.uploads.clear();
+    }
+
+    /// Makes two contents of one size pass for each other when they are staged, as the real server does with
+    /// contents that it stored in the same tick of its clock. A PUT tells them apart.
+    pub(crate) fn make_twins(&self, repo: &str, one: &[u8], other: &[u8]) {
+        let mut state = self.state();
+        let repo = state.store.repos.get_mut(repo).expect("the repository is there");
+        repo.twins.push((xxh3_128(one), xxh3_128(other)));
     }
 
     /// Adds a fault behind those that are there.

@@ -85,6 +85,9 @@ pub(crate) struct Repo {
     pub(crate) commits: HashMap<Arc<str>, Arc<CommitMade>>,
     pub(crate) workspaces: BTreeMap<String, Workspace>,
     pub(crate) content: HashMap<u128, Bytes>,
+    /// Pairs of contents of one size that were stored in the same tick of the clock: staging takes the one for
+    /// the other.
+    pub(crate) twins: Vec<(u128, u128)>,
 }
 
 /// Changes that wait for their commit.
@@ -119,12 +122,17 @@ impl Repo {
         hash
     }
 
-    /// Stages a file that is stored, unless the workspace's commit holds it already. An earlier change of
-    /// the path then stays staged.
-    pub(crate) fn stage(workspace: &mut Workspace, path: &str, hash: u128, size: u64) {
-        if workspace.base.root.file(path).is_none_or(|file| file.hash != hash) {
+    /// Stages a file that is stored, unless the workspace's commit holds it already, or seems to. An earlier
+    /// change of the path then stays staged.
+    pub(crate) fn stage(&mut self, id: &str, path: &str, hash: u128, size: u64) -> Result<(), Reply> {
+        let workspace = self.workspaces.get_mut(id).ok_or_else(|| answer::no_workspace(id))?;
+        let seems = |held: u128| {
+            held == hash || self.twins.contains(&(held, hash)) || self.twins.contains(&(hash, held))
+        };
+        if workspace.base.root.file(path).is_none_or(|file| !seems(file.hash)) {
             workspace.staged.insert(path.to_owned(), Change::Put { hash, size });
         }
+        Ok(())
     }
 
     /// Stages a removal; says whether there was something to remove.

@@ -221,11 +221,7 @@ fn stage_stored(
     size: u64,
 ) -> Result<(), Reply> {
     if let Some((id, path)) = destination {
-        let workspace = repo
-            .workspaces
-            .get_mut(&id)
-            .ok_or_else(|| answer::error(404, "resource_not_found", "Workspace does not exist", &id))?;
-        Repo::stage(workspace, &path, hash, size);
+        repo.stage(&id, &path, hash, size)?;
     }
     Ok(())
 }
@@ -311,9 +307,7 @@ fn stage_files(repo: &mut Repo, call: &Call, payload: &Payload) -> Result<Reply,
         }
         let size = content.len() as u64;
         let hash = repo.store(content);
-        if let Some(workspace) = repo.workspaces.get_mut(&call.id) {
-            Repo::stage(workspace, &path, hash, size);
-        }
+        repo.stage(&call.id, &path, hash, size)?;
         paths.push(path);
     }
     if payload.kept == Kept::HalfUnsaid {

@@ -1,7 +1,8 @@
 //! Workspaces: staging, committing, and the traps in the tree.
 
-use oxen_sync::oxen::{Branch, Kind, Reason, RepoName};
+use oxen_sync::oxen::{Branch, Kind, Reason, RepoName, UploadStart};
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{GZIP_OF_HELLO, contract};
 use crate::support::site::{Site, branch, file, fresh_id, info, path};
@@ -19,6 +20,7 @@ contract! {
     nothing_staged_is_422,
     a_file_that_the_commit_holds_is_answered_and_not_staged,
     a_file_put_back_as_it_was_stays_staged_as_it_was,
+    contents_stored_in_the_same_tick_pass_for_each_other,
     every_name_that_a_form_can_carry_is_stored_as_it_is,
     control_characters_cannot_be_carried,
     a_backslash_makes_a_directory_and_a_file_nobody_can_read,
@@ -225,6 +227,32 @@ async fn a_file_put_back_as_it_was_stays_staged_as_it_was(site: &Site) {
     stage(site, &repo, &id, &[("a", "1"), ("b", "1")]).await;
     merge(site, &repo, &id).await.unwrap();
     assert_eq!(site.files(&repo).await, pairs(&[("a", "2")]));
+}
+
+async fn contents_stored_in_the_same_tick_pass_for_each_other(site: &Site) {
+    let (one, other) = ("the content of one", "content of another");
+    let repo = site.repo(&[("kept/one", one), ("kept/other", other)]).await;
+    site.make_twins(&repo, one.as_bytes(), other.as_bytes());
+    site.commit(&repo, &[("a", one)]).await;
+
+    // Both say that they take it, and neither does: size and modification time are the same.
+    let id = open(site, &repo).await;
+    assert_eq!(stage(site, &repo, &id, &[("a", other)]).await, ["a"]);
+    let hash = xxh3_128(other.as_bytes());
+    let start =
+        site.client.begin_upload(&repo, hash, other.len() as u64, Some((&id, &path("a")))).await.unwrap();
+    assert_eq!(start, UploadStart::AlreadyStored);
+    assert_eq!(merge(site, &repo, &id).await.unwrap_err().reason(), Reason::NoChanges);
+    assert_eq!(site.read(&repo, "a").await.unwrap(), one.as_bytes());
+
+    // The file's removal in a commit before helps, and so does a PUT, which gives the content a new time.
+    let id = open(site, &repo).await;
+    site.client.stage_removals(&repo, &id, &["a"]).await.unwrap();
+    merge(site, &repo, &id).await.unwrap();
+    site.commit(&repo, &[("a", other)]).await;
+    assert_eq!(site.read(&repo, "a").await.unwrap(), other.as_bytes());
+    site.put(&repo, "main", "", &[("a", one.as_bytes())]).await.unwrap();
+    assert_eq!(site.read(&repo, "a").await.unwrap(), one.as_bytes());
 }
 
 async fn every_name_that_a_form_can_carry_is_stored_as_it_is(site: &Site) {

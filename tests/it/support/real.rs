@@ -92,6 +92,22 @@ impl RealServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Gives two stored contents the same modification time, which the server compares.
+    pub(crate) fn make_twins(&self, one: &[u8], other: &[u8]) {
+        let modified = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for content in [one, other] {
+            let hash = format!("{:x}", xxhash_rust::xxh3::xxh3_128(content));
+            let tail = format!("{}/{}/data", &hash[..2], &hash[2..]);
+            let stored = walkdir::WalkDir::new(&self.data)
+                .into_iter()
+                .filter_map(Result::ok)
+                .find(|entry| entry.path().ends_with(&tail))
+                .expect("the content is stored");
+            let file = File::options().write(true).open(stored.path()).expect("it is a file of ours");
+            file.set_modified(modified).expect("its time can be set");
+        }
+    }
+
     /// Waits until it answers.
     async fn answers(&self) -> Result<(), String> {
         let client = super::site::client(&self.url());

@@ -1,6 +1,5 @@
 //! A server to test against, real or not.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use oxen_sync::oxen::{
 };
 use oxen_sync::path::RepoPath;
 
-use super::real;
+use super::real::{self, RealServer};
 use crate::standin::StandIn;
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -22,23 +21,38 @@ pub(crate) struct Site {
     pub(crate) client: Client,
     /// For requests that the client does not make.
     pub(crate) http: reqwest::Client,
-    _standin: Option<Arc<StandIn>>,
+    server: Server,
+}
+
+/// Which it is.
+enum Server {
+    StandIn(StandIn),
+    Real(&'static RealServer),
 }
 
 impl Site {
     pub(crate) async fn standin() -> Self {
         let standin = StandIn::start().await;
-        Self::new(standin.url(), Some(Arc::new(standin)))
+        Self::new(standin.url(), Server::StandIn(standin))
     }
 
     /// The real server; `None` where the environment says to do without.
     pub(crate) async fn real() -> Option<Self> {
-        Some(Self::new(real::shared().await?.url(), None))
+        let real = real::shared().await?;
+        Some(Self::new(real.url(), Server::Real(real)))
     }
 
-    fn new(url: String, standin: Option<Arc<StandIn>>) -> Self {
+    fn new(url: String, server: Server) -> Self {
         let client = client(&url);
-        Self { url, client, http: reqwest::Client::new(), _standin: standin }
+        Self { url, client, http: reqwest::Client::new(), server }
+    }
+
+    /// Makes two contents of one size, both stored, pass for stored in the same tick of the clock.
+    pub(crate) fn make_twins(&self, repo: &RepoName, one: &[u8], other: &[u8]) {
+        match &self.server {
+            Server::StandIn(standin) => standin.make_twins(&repo.to_string(), one, other),
+            Server::Real(real) => real.make_twins(one, other),
+        }
     }
 
     /// A repository without commits, of a name nobody else has.
