@@ -1,6 +1,7 @@
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{Semaphore, watch};
@@ -38,6 +39,8 @@ pub struct Pusher {
     /// A PUT may still be at work on the server: nothing is sent again by PUT, since a workspace on the same paths
     /// would be refused when the PUT lands after all.
     pub(super) put_in_doubt: AtomicBool,
+    /// Files that the server said to have taken and that were not on the branch.
+    unproved: Mutex<HashSet<LocalPath>>,
     /// Whether workspaces that an earlier life left behind were looked for.
     pub(super) swept: AtomicBool,
 }
@@ -91,6 +94,7 @@ impl Pusher {
             budget,
             status,
             put_in_doubt: AtomicBool::new(false),
+            unproved: Mutex::default(),
             swept: AtomicBool::new(false),
         }
     }
@@ -143,7 +147,9 @@ impl Pusher {
             tracing::debug!(folder = %self.options.path.display(), files = confirmed, "on the branch already");
         }
         let message = self.message(&needed, &is_new);
-        Ok((self.clear_the_way(needed, &is_new).await?, message))
+        let needed = self.clear_the_way(needed, &is_new).await?;
+        self.remove_unproved(&needed).await?;
+        Ok((needed, message))
     }
 
     async fn send(&self, changes: Vec<Change>, message: String) -> Result<(), Failed> {
@@ -151,14 +157,8 @@ impl Pusher {
             Ok(batch) => batch,
             Err((failure, changes)) => return Err(Failed { failure, changes }),
         };
-        let carrier = match self.options.transport {
-            Transport::Workspace => Carrier::Workspace,
-            Transport::Put => Carrier::Put,
-            Transport::Auto if self.put_in_doubt.load(Ordering::Relaxed) => Carrier::Workspace,
-            Transport::Auto => plan::carrier(&batch.changes, &batch.paths, &batch.info),
-        };
         let all = batch.changes.clone();
-        let sent = match carrier {
+        let sent = match self.carrier(&batch) {
             Carrier::Put => self.send_by_put(batch).await,
             Carrier::Workspace => self.send_by_workspace(batch).await,
         };
@@ -168,9 +168,14 @@ impl Pusher {
                 Ok(())
             }
             Ok(unproved) => {
+                self.lock_unproved().extend(unproved.iter().map(|change| change.path.clone()));
                 let failure = Failure {
                     verdict: Verdict::Ask,
-                    reason: "another writer changed the same paths; they are sent once more".to_owned(),
+                    reason: format!(
+                        "the server said yes, and {} of the files are not on the branch, for one {}; they are sent once more",
+                        unproved.len(),
+                        unproved.first().map(|change| change.path.to_string()).unwrap_or_default()
+                    ),
                     retry_after: None,
                     is_server_fault: true,
                 };
@@ -178,6 +183,39 @@ impl Pusher {
             }
             Err(failure) => Err(Failed { failure, changes: all }),
         }
+    }
+
+    fn carrier(&self, batch: &Batch) -> Carrier {
+        match self.options.transport {
+            Transport::Workspace => Carrier::Workspace,
+            Transport::Put => Carrier::Put,
+            Transport::Auto if self.put_in_doubt.load(Ordering::Relaxed) => Carrier::Workspace,
+            Transport::Auto if !self.target.is_put_safe() => Carrier::Workspace,
+            Transport::Auto => plan::carrier(&batch.changes, &batch.paths, &batch.info),
+        }
+    }
+
+    /// A workspace takes a file for unchanged when the size and the time of storing are those of the content that the
+    /// branch holds at its path, whatever its bytes (oxen-server 0.65.2). Files that were found missing once are
+    /// therefore removed in a commit before: what is not there is not taken for unchanged.
+    async fn remove_unproved(&self, changes: &[Change]) -> Result<(), Failure> {
+        let again: Vec<_> = {
+            let mut unproved = self.lock_unproved();
+            changes.iter().map(|change| &change.path).filter(|path| unproved.remove(*path)).cloned().collect()
+        };
+        if again.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<_> =
+            again.iter().filter_map(|path| RepoPath::for_file(&self.options.remote_dir, path).ok()).collect();
+        // Should we end in between, the files must be found to differ.
+        let folder = self.options.folder;
+        self.blocking(move |state| state.forget_files(folder, &again)).await?;
+        self.remove_files(&paths).await
+    }
+
+    fn lock_unproved(&self) -> MutexGuard<'_, HashSet<LocalPath>> {
+        self.unproved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn batch(&self, changes: Vec<Change>, message: String) -> Result<Batch, (Failure, Vec<Change>)> {
@@ -320,7 +358,7 @@ impl Pusher {
         commit_id: Option<String>,
     ) -> Result<Vec<Change>, Failure> {
         self.phase(PushPhase::Proving);
-        let mut proof = self.proof(self.target.branch.as_str(), batch).await?;
+        let mut proof = self.proof_of_head(batch).await?;
         if !proof.is_whole()
             && let Some(commit_id) = &commit_id
         {
@@ -340,7 +378,13 @@ impl Pusher {
         Ok(unproved)
     }
 
-    pub(super) async fn proof(&self, revision: &str, batch: &Batch) -> Result<super::prove::Proof, Failure> {
+    /// What the branch holds of a batch by now.
+    pub(super) async fn proof_of_head(&self, batch: &Batch) -> Result<super::prove::Proof, Failure> {
+        let head = self.target.head().await?;
+        self.proof(&head, batch).await
+    }
+
+    async fn proof(&self, revision: &str, batch: &Batch) -> Result<super::prove::Proof, Failure> {
         let Target { client, repo, .. } = &self.target;
         Ok(prove(client, repo, revision, &batch.changes, &batch.paths, self.options.concurrency).await?)
     }

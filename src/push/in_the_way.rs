@@ -29,8 +29,12 @@ impl Pusher {
                 paths.push(path);
             }
         }
-        let Target { client, repo, branch, .. } = &self.target;
-        let found = look_up(client, repo, branch.as_str(), &paths, self.options.concurrency).await?;
+        if paths.is_empty() {
+            return Ok(changes);
+        }
+        let Target { client, repo, .. } = &self.target;
+        let head = self.target.head().await?;
+        let found = look_up(client, repo, &head, &paths, self.options.concurrency).await?;
         let mut blocked = vec![false; changes.len()];
         for (at, entry) in found {
             let (Some(index), Some(path)) = (indices.get(at), paths.get(at)) else { continue };
@@ -40,7 +44,7 @@ impl Pusher {
             let reason = if !self.options.mirror {
                 "a directory of that name stands on the branch, and on_delete = \"keep\" removes nothing; rename the \
                  file, or remove the directory on the branch"
-            } else if self.holds_files(path).await? {
+            } else if self.holds_files(&head, path).await? {
                 "a directory of that name with files of others stands on the branch; rename the file, or remove the \
                  directory on the branch"
             } else {
@@ -61,12 +65,12 @@ impl Pusher {
     }
 
     /// Whether any file lies below the directory on the branch.
-    async fn holds_files(&self, dir: &RepoPath) -> Result<bool, Failure> {
-        let Target { client, repo, branch, .. } = &self.target;
+    async fn holds_files(&self, head: &str, dir: &RepoPath) -> Result<bool, Failure> {
+        let Target { client, repo, .. } = &self.target;
         let mut dirs = vec![dir.clone()];
         while let Some(dir) = dirs.pop() {
             let mut page = 1;
-            while let Some(listed) = client.list_dir(repo, branch.as_str(), &dir, page, PAGE_SIZE).await? {
+            while let Some(listed) = client.list_dir(repo, head, &dir, page, PAGE_SIZE).await? {
                 if listed.entries.iter().any(|entry| !entry.is_dir) {
                     return Ok(true);
                 }
@@ -86,19 +90,40 @@ impl Pusher {
         Ok(false)
     }
 
-    /// Removes an empty directory from the branch, in a commit of its own: a file put in its place by the same commit
-    /// would be lost. Repeating it does no harm, so it needs no journal.
+    /// Removes an empty directory from the branch: a file put in its place by the same commit would be lost.
     async fn remove_directory(&self, dir: &RepoPath) -> Result<(), Failure> {
+        let message = format!("remove the empty directory {}", printable(dir.as_str()));
+        self.remove_paths(&[dir.as_str()], message).await
+    }
+
+    /// Removes files from the branch where they stand, before they are put again.
+    pub(super) async fn remove_files(&self, paths: &[RepoPath]) -> Result<(), Failure> {
+        let Target { client, repo, .. } = &self.target;
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let head = self.target.head().await?;
+        let found = look_up(client, repo, &head, paths, self.options.concurrency).await?;
+        let standing: Vec<_> = found
+            .iter()
+            .filter(|(_, entry)| entry.as_ref().is_some_and(|entry| !entry.is_dir))
+            .filter_map(|(at, _)| paths.get(*at).map(RepoPath::as_str))
+            .collect();
+        if standing.is_empty() {
+            return Ok(());
+        }
+        let message = format!("make way for {} files that the server took for unchanged", standing.len());
+        self.remove_paths(&standing, message).await
+    }
+
+    /// A commit of its own that removes paths. Repeating it does no harm, so it needs no journal.
+    async fn remove_paths(&self, paths: &[&str], message: String) -> Result<(), Failure> {
         let Target { client, repo, branch, author, .. } = &self.target;
         let workspace = format!("{}-clear-{:x}", self.workspace_prefix(), worker::now_ms());
-        let info = CommitInfo {
-            message: format!("remove the empty directory {}", printable(dir.as_str())),
-            name: author.name.clone(),
-            email: author.email.clone(),
-        };
+        let info = CommitInfo { message, name: author.name.clone(), email: author.email.clone() };
         let removing = async {
             client.open_workspace(repo, &workspace, branch).await?;
-            client.stage_removals(repo, &workspace, &[dir.as_str()]).await?;
+            client.stage_removals(repo, &workspace, paths).await?;
             client.merge_workspace(repo, &workspace, branch, &info).await
         };
         match removing.await {

@@ -78,7 +78,7 @@ impl Pusher {
         };
         let head = client.branch(repo, branch).await?;
         let has_moved = head.as_ref().map(|head| &head.commit_id) != base.as_ref();
-        if has_moved && self.proof(branch.as_str(), batch).await?.is_whole() {
+        if has_moved && self.proof_of_head(batch).await?.is_whole() {
             // Whoever brought it, the branch holds it: a commit would repeat its parent's content.
             client.delete_workspace(repo, workspace).await?;
             return self.settle(batch, None).await;
@@ -109,7 +109,7 @@ impl Pusher {
     async fn ask_for_put(&self, batch: &Batch) -> Result<(), Failure> {
         let until = Instant::now() + PUT_IN_DOUBT;
         loop {
-            if self.proof(self.target.branch.as_str(), batch).await?.is_whole() || Instant::now() >= until {
+            if self.proof_of_head(batch).await?.is_whole() || Instant::now() >= until {
                 break;
             }
             tokio::time::sleep(PUT_ASK_EVERY).await;

@@ -1,3 +1,4 @@
+use super::Target;
 use super::deliver::{Failure, Pusher};
 use crate::path::{LocalPath, RepoPath};
 
@@ -11,14 +12,14 @@ impl Pusher {
         if self.state.is_seeded(folder)? {
             return Ok(());
         }
+        let head = self.target.head().await?;
         let mut dirs = vec![self.options.remote_dir.clone()];
         let mut files = 0_usize;
         while let Some(dir) = dirs.pop() {
             let mut page = 1;
             loop {
-                let target = &self.target;
-                let revision = target.branch.as_str();
-                let listed = target.client.list_dir(&target.repo, revision, &dir, page, PAGE_SIZE).await?;
+                let Target { client, repo, .. } = &self.target;
+                let listed = client.list_dir(repo, &head, &dir, page, PAGE_SIZE).await?;
                 let Some(listed) = listed else { break };
                 let mut rows = Vec::new();
                 for entry in &listed.entries {

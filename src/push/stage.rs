@@ -133,10 +133,11 @@ impl Pusher {
         if removals.is_empty() {
             return Ok(());
         }
-        let Target { client, repo, branch, .. } = &self.target;
+        let Target { client, repo, .. } = &self.target;
         let wanted: Vec<_> = removals.iter().filter_map(|index| batch.paths.get(*index)).cloned().collect();
         // The name of a directory would take all with it that lies below, whoever put it there.
-        let found = look_up(client, repo, branch.as_str(), &wanted, self.options.concurrency).await?;
+        let head = self.target.head().await?;
+        let found = look_up(client, repo, &head, &wanted, self.options.concurrency).await?;
         let is_file = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.is_dir);
         let paths: Vec<_> = found
             .iter()

@@ -23,6 +23,8 @@ pub struct Target {
     pub author: Author,
     /// Set once the branch was seen; cleared when the server says that it is missing.
     ready: AtomicBool,
+    /// Whether a PUT to this branch can reach no other.
+    put_safe: AtomicBool,
 }
 
 /// What is missing and may not be made.
@@ -50,6 +52,7 @@ impl Target {
             description: None,
             author,
             ready: AtomicBool::new(false),
+            put_safe: AtomicBool::new(false),
         }
     }
 
@@ -62,8 +65,37 @@ impl Target {
         if !self.is_there().await? {
             self.make(workspace).await?;
         }
+        // The server looks for the branch in the address of a PUT by trying its beginnings (oxen-server 0.65.2): one
+        // branch must not be the beginning of another.
+        let below = format!("{}/", self.branch);
+        let branches = self.client.branches(&self.repo).await?;
+        let is_safe = !self.branch.as_str().contains('/')
+            && !branches.iter().any(|branch| branch.name.starts_with(&below));
+        self.put_safe.store(is_safe, Ordering::Relaxed);
         self.ready.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether a PUT to this branch reaches this branch.
+    pub(super) fn is_put_safe(&self) -> bool {
+        self.put_safe.load(Ordering::Relaxed)
+    }
+
+    /// The branch's head commit. Reading goes by commit: in an address that begins with a branch's name, the server may
+    /// take more of it for the name of another branch.
+    pub(super) async fn head(&self) -> Result<String, Failure> {
+        match self.client.branch(&self.repo, &self.branch).await? {
+            Some(branch) => Ok(branch.commit_id),
+            None => {
+                self.doubt();
+                Err(Failure {
+                    verdict: Verdict::Again,
+                    reason: format!("the branch {} of {} has gone from the server", self.branch, self.repo),
+                    retry_after: None,
+                    is_server_fault: false,
+                })
+            }
+        }
     }
 
     /// The next [`Target::ensure`] asks again.

@@ -211,6 +211,22 @@ impl State {
         })
     }
 
+    /// Forgets what is known of files: the branch may not hold them any more.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn forget_files(&self, folder: FolderKey, paths: &[LocalPath]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut statement = transaction
+                .prepare_cached("DELETE FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            for path in paths {
+                let (dir, name) = split(path);
+                statement.execute(params![folder.0, dir, name])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Whether the branch was listed for this folder once.
     ///
     /// # Errors
