@@ -1,10 +1,15 @@
+use std::fmt;
 use std::io::IsTerminal;
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Logs to the journal where systemd has connected standard error with it, else to standard error.
+/// Logs to standard error; where systemd has connected it with the journal, in the journal's form.
 pub(super) fn init(filter: Option<&str>) {
     let default = || EnvFilter::new("info");
     let (filter, refused) = match filter.map(EnvFilter::try_new) {
@@ -13,19 +18,47 @@ pub(super) fn init(filter: Option<&str>) {
         None => (default(), None),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    match journal {
-        Some(journal) => registry.with(journal).init(),
-        None => {
-            let to_terminal = std::io::stderr().is_terminal();
-            let layer = tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(to_terminal)
-                .with_target(false);
-            registry.with(layer).init();
-        }
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal() {
+        registry.with(layer.with_ansi(false).event_format(ForJournal::default())).init();
+    } else {
+        registry.with(layer.with_ansi(std::io::stderr().is_terminal()).with_target(false)).init();
     }
     if let Some(error) = refused {
         tracing::warn!("the log filter cannot be used, info is: {error}");
+    }
+}
+
+/// A line as `journalctl` shows it best: the level as the prefix that `sd-daemon(3)` describes, no time, and every field
+/// where a person reads it.
+struct ForJournal(Format<Full, ()>);
+
+impl Default for ForJournal {
+    fn default() -> Self {
+        Self(Format::default().without_time().with_target(false).with_level(false).with_ansi(false))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for ForJournal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        // Each line of a message is an entry of its own and needs its own prefix.
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        text.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
     }
 }

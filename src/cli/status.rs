@@ -6,20 +6,27 @@ use crate::state::Reader;
 use crate::status::{self, Report};
 
 pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
-    // A service may run with a config that has since been broken: then only the state directory is wanted of it.
-    let config = match config::load(file, &env) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
+    let report = match config::load(file, &env) {
+        Ok(config) => match status::socket::fetch(&config.state_dir).await {
+            Ok(None) => Reader::open(&config.state_dir)
+                .and_then(|reader| Report::without_service(file, &config.folders, reader.as_ref()))
+                .map_err(|error| error.to_string()),
+            Ok(Some(report)) => Ok(report),
+            Err(error) => Err(error),
+        },
+        // A service goes on with the config from before it was broken.
+        Err(broken) => {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let running = match config::state_dir_of(&text, &env) {
+                Some(state_dir) => status::socket::fetch(&state_dir).await.unwrap_or_default(),
+                None => None,
+            };
+            let Some(report) = running else {
+                eprintln!("{broken}");
+                return Exit::Usage;
+            };
+            Ok(report)
         }
-    };
-    let report = match status::socket::fetch(&config.state_dir).await {
-        Ok(Some(report)) => Ok(report),
-        Ok(None) => Reader::open(&config.state_dir)
-            .and_then(|reader| Report::without_service(file, &config.folders, reader.as_ref()))
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error),
     };
     match report {
         Ok(report) if json => match serde_json::to_string_pretty(&report) {

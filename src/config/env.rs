@@ -28,6 +28,14 @@ impl Env {
         Self::from_vars(|name| std::env::var_os(name))
     }
 
+    /// Where the state lies when the config does not say: systemd's place for it, else the user's.
+    pub fn default_state_dir(&self) -> Option<PathBuf> {
+        self.state_directory
+            .clone()
+            .or_else(|| self.xdg_state_home.as_ref().map(|dir| dir.join("oxen-sync")))
+            .or_else(|| self.home.as_ref().map(|home| home.join(".local/state/oxen-sync")))
+    }
+
     /// The environment in which `var` tells each variable's value.
     pub fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
         let set = |name| var(name).filter(|value| !value.is_empty());

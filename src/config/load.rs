@@ -154,3 +154,20 @@ fn line_around(text: &str, at: usize) -> Range<usize> {
         .map_or(text.len(), |newline| at + newline);
     start..end
 }
+
+/// Where the state of a service with this config lies, also when the rest of the file cannot be used: a service that runs
+/// knows more than the file does.
+pub fn state_dir_of(text: &str, env: &Env) -> Option<PathBuf> {
+    // Keys of the top stand before the first table.
+    let top = text.lines().map(str::trim).take_while(|line| !line.starts_with('['));
+    let said = top.filter(|line| line.starts_with("state_dir")).find_map(|line| {
+        toml::from_str::<toml::Table>(line).ok()?.get("state_dir")?.as_str().map(str::to_owned)
+    });
+    match said {
+        Some(said) => match said.strip_prefix("~/") {
+            Some(below) => env.home.as_ref().map(|home| home.join(below)),
+            None => Some(PathBuf::from(said)),
+        },
+        None => env.default_state_dir(),
+    }
+}

@@ -32,7 +32,7 @@ pub use diff::{Change, FolderId, StateDirMove, diff};
 pub use edit::{EditError, NewFolder, WriteError, add_folder, write_atomically};
 pub use env::Env;
 pub use key::{ApiKey, KeyError, KeySource, find_key};
-pub use load::{LoadError, load, parse};
+pub use load::{LoadError, load, parse, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
 pub use model::{Author, BatchLimits, Config, Folder, OnDelete, Server, Settle, Transport};
 pub use patterns::DEFAULT_EXCLUDES;

@@ -292,11 +292,7 @@ fn state_dir(raw: Option<&Spanned<String>>, env: &Env, findings: &mut Vec<Findin
     if let Some(value) = raw {
         return check::local_path("state_dir", value, env.home.as_deref(), findings);
     }
-    let found = env
-        .state_directory
-        .clone()
-        .or_else(|| env.xdg_state_home.as_ref().map(|dir| dir.join("oxen-sync")))
-        .or_else(|| env.home.as_ref().map(|home| home.join(".local/state/oxen-sync")));
+    let found = env.default_state_dir();
     if found.is_none() {
         findings.push(
             Finding::new(0..0, "there is no place for the service's state")

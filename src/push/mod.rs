@@ -2,7 +2,7 @@
 //!
 //! A [`worker`] takes changes in, lets the planner make batches of them and has each delivered: journaled, staged,
 //! committed, proved, closed. Whatever goes wrong on the way is sorted by one function ([`verdict`]) and settled by one
-//! mechanism: the open batches of the journal are [recovered](recover) before anything else is sent, after a lost
+//! mechanism: the open batches of the journal are recovered before anything else is sent, after a lost
 //! answer just as after a crash.
 
 pub mod backoff;

@@ -84,7 +84,10 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
             _ = hangup.recv() => {
                 systemd::reloading();
                 service.reload(true).await;
-                systemd::ready(&service.summary());
+                // Before everything is covered, the end of the reload is told with the end of the start.
+                if service.was_ready {
+                    systemd::ready(&service.summary());
+                }
             }
             Some(()) = changes.recv() => service.reload(false).await,
             _ = tick.tick() => service.tick().await,
@@ -224,8 +227,11 @@ impl Service {
         ending.iter().for_each(|running| running.canceller().cancel());
         for running in ending {
             let id = running.folder.id();
-            running.stopped().await;
-            tracing::info!(folder = %id, "folder stopped");
+            if tokio::time::timeout(STOP_WAIT, running.stopped()).await.is_ok() {
+                tracing::info!(folder = %id, "folder stopped");
+            } else {
+                tracing::warn!(folder = %id, "the folder's work did not end in time and is left to itself");
+            }
         }
         for id in ids {
             self.failed.remove(id);

@@ -421,3 +421,12 @@ fn a_file_that_cannot_be_read_is_told_with_the_reason() {
     std::fs::write(dir.path().join("good"), SMALLEST).unwrap();
     assert_eq!(load("good").unwrap().file, dir.path().join("good"));
 }
+
+#[test]
+fn the_state_is_found_also_through_a_broken_config() {
+    let env = Env { home: Some("/home/ada".into()), ..Env::default() };
+    let found = |text| state_dir_of(text, &env);
+    assert_eq!(found("state_dir = \"/s\" # here\n[server\nurl = 3"), Some("/s".into()));
+    assert_eq!(found("= nonsense\nstate_dir = \"~/s\""), Some("/home/ada/s".into()));
+    assert_eq!(found("[[folder]]\nstate_dir = \"/no\""), Some("/home/ada/.local/state/oxen-sync".into()));
+}
