@@ -14,7 +14,7 @@ use super::{Target, worker};
 use crate::config::{MessageFacts, Transport};
 use crate::content::{EntryKind, RootDir};
 use crate::folder::{Hint, Inbox};
-use crate::oxen::CommitInfo;
+use crate::oxen::{CommitInfo, Reason};
 use crate::path::{LocalPath, RepoPath};
 use crate::plan::{self, Carrier};
 use crate::state::{
@@ -36,8 +36,8 @@ pub struct Pusher {
     pub budget: Arc<Semaphore>,
     /// What is being done.
     pub status: watch::Sender<PushStatus>,
-    /// A PUT may still be at work on the server: nothing is sent again by PUT, since a workspace on the same paths
-    /// would be refused when the PUT lands after all.
+    /// The next batch goes by workspace: a PUT may still be at work on the server, and would be refused when it lands
+    /// after the workspace; or a PUT was refused for what a workspace can do.
     pub(super) put_in_doubt: AtomicBool,
     /// Files that the server said to have taken and that were not on the branch.
     unproved: Mutex<HashSet<LocalPath>>,
@@ -292,6 +292,12 @@ impl Pusher {
         drop(permit);
         match put {
             Ok(commit) => self.settle(&batch, Some(commit.id)).await,
+            // A file stands where a directory of the path is to be. A workspace makes the one out of the other.
+            Err(error) if error.reason() == Reason::TargetMustBeDirectory => {
+                self.close(&batch, None, &[]).await?;
+                self.put_in_doubt.store(true, Ordering::Relaxed);
+                Err(Failure { verdict: Verdict::Ask, ..error.into() })
+            }
             Err(error) => {
                 let failure = Failure::from(error.clone());
                 match failure.verdict {
@@ -301,9 +307,7 @@ impl Pusher {
                         self.target.doubt();
                         Err(failure)
                     }
-                    Verdict::Ask if error.reason() == crate::oxen::Reason::NoChanges => {
-                        self.settle(&batch, None).await
-                    }
+                    Verdict::Ask if error.reason() == Reason::NoChanges => self.settle(&batch, None).await,
                     // The journal stays open; recovering asks the branch.
                     Verdict::Ask => Err(failure),
                 }

@@ -10,8 +10,8 @@ const PAGE_SIZE: usize = 1_000;
 
 impl Pusher {
     /// Sees to it that no file of `changes` is put where a directory stands. oxen-server 0.65.2 would say yes, list the
-    /// file, and be unable to hand it out, for an empty directory too. Mirroring clears an empty directory away; a file
-    /// that cannot have its place goes into quarantine. `is_new` says which paths the branch is not known to hold a file
+    /// file, and be unable to hand it out, for an empty directory too. An empty directory is cleared away; a file that
+    /// cannot have its place goes into quarantine. `is_new` says which paths the branch is not known to hold a file
     /// at. Returns what is left to be sent.
     pub(super) async fn clear_the_way(
         &self,
@@ -41,17 +41,18 @@ impl Pusher {
             let Some(change) = changes.get(*index).filter(|_| entry.is_some_and(|entry| entry.is_dir)) else {
                 continue;
             };
-            let reason = if !self.options.mirror {
-                "a directory of that name stands on the branch, and on_delete = \"keep\" removes nothing; rename the \
-                 file, or remove the directory on the branch"
-            } else if self.holds_files(&head, path).await? {
-                "a directory of that name with files of others stands on the branch; rename the file, or remove the \
-                 directory on the branch"
-            } else {
+            let Some(file) = self.a_file_below(&head, path).await? else {
                 self.remove_directory(path).await?;
                 continue;
             };
-            self.quarantine(change, reason).await?;
+            let why =
+                if self.options.mirror { "is not ours to remove" } else { "on_delete = \"keep\" keeps" };
+            let reason = format!(
+                "the branch has a directory of this name with {} in it, which {why}; rename the file, or remove the \
+                 directory on the branch",
+                printable(file.as_str())
+            );
+            self.quarantine(change, &reason).await?;
             if let Some(slot) = blocked.get_mut(*index) {
                 *slot = true;
             }
@@ -64,22 +65,20 @@ impl Pusher {
             .collect())
     }
 
-    /// Whether any file lies below the directory on the branch.
-    async fn holds_files(&self, head: &str, dir: &RepoPath) -> Result<bool, Failure> {
+    /// Some file that lies below the directory on the branch, if any does.
+    async fn a_file_below(&self, head: &str, dir: &RepoPath) -> Result<Option<RepoPath>, Failure> {
         let Target { client, repo, .. } = &self.target;
         let mut dirs = vec![dir.clone()];
         while let Some(dir) = dirs.pop() {
             let mut page = 1;
             while let Some(listed) = client.list_dir(repo, head, &dir, page, PAGE_SIZE).await? {
-                if listed.entries.iter().any(|entry| !entry.is_dir) {
-                    return Ok(true);
-                }
-                let below =
-                    listed.entries.iter().map(|entry| RepoPath::parse(&format!("{dir}/{}", entry.name)));
-                // A name that is no path of ours is taken for a file: nothing is removed that is not understood.
-                match below.collect::<Result<Vec<_>, _>>() {
-                    Ok(below) => dirs.extend(below),
-                    Err(_) => return Ok(true),
+                for entry in &listed.entries {
+                    match RepoPath::parse(&format!("{dir}/{}", entry.name)) {
+                        Ok(below) if entry.is_dir => dirs.push(below),
+                        Ok(below) => return Ok(Some(below)),
+                        // Nothing is removed that is not understood.
+                        Err(_) => return Ok(Some(dir)),
+                    }
                 }
                 if page >= listed.total_pages {
                     break;
@@ -87,7 +86,7 @@ impl Pusher {
                 page += 1;
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Removes an empty directory from the branch: a file put in its place by the same commit would be lost.

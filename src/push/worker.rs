@@ -169,13 +169,16 @@ pub async fn run(
     let mut planner = Planner::new(pusher.options.limits);
     let mut tries = Tries::load(&pusher);
     let mut open = true;
+    // What an earlier life left under way is settled even when nothing else is to be done.
+    let mut unsettled =
+        pusher.state.open_batches(pusher.options.folder).is_ok_and(|batches| !batches.is_empty());
     let failure = loop {
         publish(&pusher, &planner, &tries);
-        if !open && planner.is_empty() {
+        if !open && planner.is_empty() && !unsettled {
             break None;
         }
         let due = planner.due_at().map(|due| if open { due } else { Instant::now() });
-        let at = due.map(|due| due.max(tries.not_before));
+        let at = if unsettled { Some(tries.not_before) } else { due.map(|due| due.max(tries.not_before)) };
         tokio::select! {
             biased;
             () = cancel.cancelled() => break None,
@@ -185,7 +188,7 @@ pub async fn run(
             },
             () = kick.notified() => tries.not_before = Instant::now(),
             () = sleep_until(at), if at.is_some() => {
-                let Some(batch) = planner.take(Instant::now()) else { continue };
+                let batch = if unsettled { Vec::new() } else { planner.take(Instant::now()).unwrap_or_default() };
                 let delivery = deliver(&pusher, batch, tries.suspects_content());
                 tokio::pin!(delivery);
                 let result = loop {
@@ -200,7 +203,10 @@ pub async fn run(
                     }
                 };
                 match result {
-                    Some(Ok(())) => tries.succeeded(&pusher).await,
+                    Some(Ok(())) => {
+                        unsettled = false;
+                        tries.succeeded(&pusher).await;
+                    }
                     Some(Err(Failed { failure, changes })) => {
                         planner.put_back(changes, Instant::now());
                         tries.failed(&pusher, &failure).await;

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
+mod e2e;
 mod faults;
 #[path = "../standin/mod.rs"]
 mod standin;

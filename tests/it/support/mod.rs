@@ -1,4 +1,6 @@
 //! What tests share.
 
+pub(crate) mod oracle;
 pub(crate) mod real;
+pub(crate) mod rig;
 pub(crate) mod site;

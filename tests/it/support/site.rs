@@ -1,5 +1,6 @@
 //! A server to test against, real or not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -26,14 +27,14 @@ pub(crate) struct Site {
 
 /// Which it is.
 enum Server {
-    StandIn(StandIn),
+    StandIn(Arc<StandIn>),
     Real(&'static RealServer),
 }
 
 impl Site {
     pub(crate) async fn standin() -> Self {
         let standin = StandIn::start().await;
-        Self::new(standin.url(), Server::StandIn(standin))
+        Self::new(standin.url(), Server::StandIn(Arc::new(standin)))
     }
 
     /// The real server; `None` where the environment says to do without.
@@ -45,6 +46,14 @@ impl Site {
     fn new(url: String, server: Server) -> Self {
         let client = client(&url);
         Self { url, client, http: reqwest::Client::new(), server }
+    }
+
+    /// The stand-in, for faults and counts; `None` where the server is real.
+    pub(crate) fn as_standin(&self) -> Option<Arc<StandIn>> {
+        match &self.server {
+            Server::StandIn(standin) => Some(Arc::clone(standin)),
+            Server::Real(_) => None,
+        }
     }
 
     /// Makes two contents of one size, both stored, pass for stored in the same tick of the clock.

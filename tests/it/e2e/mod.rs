@@ -1,0 +1,30 @@
+//! The whole program, from a folder to a branch, before the stand-in and before the real server.
+
+mod changes;
+mod kills;
+mod names;
+mod work;
+
+/// Runs each test on both servers.
+macro_rules! on_both {
+    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
+        mod on_standin {
+            $($(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let site = $crate::support::site::Site::standin().await;
+                super::$test(&std::sync::Arc::new(site)).await;
+            })+
+        }
+        mod on_the_real_server {
+            $($(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                if let Some(site) = $crate::support::site::Site::real().await {
+                    super::$test(&std::sync::Arc::new(site)).await;
+                }
+            })+
+        }
+    };
+}
+use on_both;

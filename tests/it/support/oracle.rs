@@ -1,0 +1,298 @@
+//! Whether a branch holds what its folder holds, and never held anything else.
+//!
+//! Reads over HTTP with requests of its own making, so that it does not share the program's mistakes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use oxen_sync::oxen::{BranchName, Commit, RepoName};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
+use serde_json::Value;
+use walkdir::WalkDir;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use super::site::Site;
+
+/// Size and XXH3-128 of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) size: u64,
+    pub(crate) xxh3: u128,
+}
+
+/// Every file below a directory by its path.
+pub(crate) type Tree = BTreeMap<String, Content>;
+
+/// Which contents were ever finished at which path. Whoever writes a file says so here before its last byte stands.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger(Mutex<HashMap<String, HashSet<u128>>>);
+
+impl Ledger {
+    /// `content` is about to be finished at `path`.
+    pub(crate) fn finished(&self, path: &str, content: &[u8]) {
+        self.finished_as(path, xxh3_128(content));
+    }
+
+    /// The content with this hash is about to be finished at `path`.
+    pub(crate) fn finished_as(&self, path: &str, xxh3: u128) {
+        self.0.lock().unwrap().entry(path.to_owned()).or_default().insert(xxh3);
+    }
+
+    fn knows(&self, path: &str, xxh3: u128) -> bool {
+        self.0.lock().unwrap().get(path).is_some_and(|known| known.contains(&xxh3))
+    }
+}
+
+/// What a branch and its history are compared with.
+pub(crate) struct Oracle<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) repo: &'a RepoName,
+    pub(crate) branch: &'a BranchName,
+}
+
+/// Listed directories by path, hash and last commit: most of a tree is the same in the next commit.
+type Listed = HashMap<(String, String, String), Arc<Vec<Node>>>;
+
+struct Node {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    File(Content),
+    Dir { hash: String, commit: String },
+}
+
+impl Oracle<'_> {
+    /// The head commit's id; `None` where there is no such branch or repository.
+    pub(crate) async fn head(&self) -> Option<String> {
+        self.site.client.branch(self.repo, self.branch).await.ok()?.map(|branch| branch.commit_id)
+    }
+
+    /// What a commit holds.
+    pub(crate) async fn tree(&self, commit: &str) -> Tree {
+        self.tree_with(commit, &mut HashMap::new()).await.0
+    }
+
+    /// Its files, and its directories.
+    async fn tree_with(&self, commit: &str, listed: &mut Listed) -> (Tree, BTreeSet<String>) {
+        let (mut tree, mut all_dirs) = (Tree::new(), BTreeSet::new());
+        let root = Arc::new(self.list(commit, "").await);
+        let mut dirs = vec![(String::new(), root)];
+        while let Some((dir, nodes)) = dirs.pop() {
+            for node in nodes.iter() {
+                let path = if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
+                match &node.kind {
+                    Kind::File(content) => {
+                        tree.insert(path, *content);
+                    }
+                    Kind::Dir { hash, commit: changed } => {
+                        let key = (path.clone(), hash.clone(), changed.clone());
+                        let nodes = match listed.get(&key) {
+                            Some(nodes) => Arc::clone(nodes),
+                            None => Arc::new(self.list(commit, &path).await),
+                        };
+                        listed.insert(key, Arc::clone(&nodes));
+                        all_dirs.insert(path.clone());
+                        dirs.push((path, nodes));
+                    }
+                }
+            }
+        }
+        (tree, all_dirs)
+    }
+
+    async fn list(&self, commit: &str, dir: &str) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        for page in 1.. {
+            let url = format!("{}?page={page}&page_size=10000", self.url("dir", commit, dir));
+            let answer = self.site.http.get(&url).send().await.expect("the server answers");
+            if dir.is_empty() && answer.status() == StatusCode::NOT_FOUND {
+                // The first commit of oxen-server 0.65.2 has no root.
+                break;
+            }
+            assert_eq!(answer.status(), StatusCode::OK, "{url}");
+            let answer: Value = answer.json().await.expect("a listing is JSON");
+            let entries = answer["entries"].as_array().expect("a listing has entries");
+            nodes.extend(entries.iter().map(node));
+            if page >= answer["total_pages"].as_u64().unwrap_or(1) {
+                break;
+            }
+        }
+        nodes
+    }
+
+    /// The bytes of a file of a commit, chunk by chunk.
+    pub(crate) async fn each_chunk(&self, commit: &str, path: &str, mut each: impl FnMut(&[u8])) {
+        let url = self.url("file", commit, path);
+        let mut answer = self.site.http.get(&url).send().await.expect("the server answers");
+        assert_eq!(answer.status(), StatusCode::OK, "{url}");
+        while let Some(chunk) = answer.chunk().await.expect("the file arrives whole") {
+            each(&chunk);
+        }
+    }
+
+    fn url(&self, what: &str, commit: &str, path: &str) -> String {
+        let mut url = self.site.page(self.repo, &format!("/{what}/{commit}"));
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            url.push('/');
+            url.extend(utf8_percent_encode(segment, NON_ALPHANUMERIC));
+        }
+        url
+    }
+
+    /// Compares `wanted` with the head byte for byte, as it is served and not as it is listed.
+    ///
+    /// # Panics
+    /// With the first file that differs.
+    pub(crate) async fn assert_bytes(&self, folder: &Path, prefix: &str, wanted: &Tree) {
+        let head = self.head().await.expect("the branch is there");
+        for path in wanted.keys() {
+            let local = path.strip_prefix(prefix).unwrap_or(path).trim_start_matches('/');
+            let mut file = File::open(folder.join(local)).expect("the file is still there");
+            let (mut own, mut at, mut same) = (Vec::new(), 0_usize, true);
+            let compare = |chunk: &[u8]| {
+                own.resize(chunk.len(), 0);
+                same &= file.read_exact(&mut own).is_ok() && own == chunk;
+                at += chunk.len();
+            };
+            self.each_chunk(&head, path, compare).await;
+            let at_end = file.read(&mut [0]).expect("the file can be read") == 0;
+            assert!(
+                same && at_end,
+                "{path:?} is served with other bytes than the folder holds ({at} of them)"
+            );
+        }
+    }
+
+    /// The commits, the oldest first.
+    pub(crate) async fn commits(&self) -> Vec<Commit> {
+        let Some(head) = self.head().await else { return Vec::new() };
+        let mut commits: Vec<Commit> = Vec::new();
+        for page in 1.. {
+            let found =
+                self.site.client.history(self.repo, &head, page, 100).await.expect("the history is read");
+            let is_last = found.len() < 100;
+            commits.extend(found);
+            if is_last {
+                break;
+            }
+        }
+        commits.reverse();
+        commits
+    }
+
+    /// Looks at every commit: each holds only what was a finished file, and differs from the one before.
+    ///
+    /// # Panics
+    /// With the commit that does not.
+    pub(crate) async fn assert_history(&self, ledger: &Ledger) -> usize {
+        let commits = self.commits().await;
+        let mut listed = HashMap::new();
+        let mut last: Option<(String, (Tree, BTreeSet<String>))> = None;
+        for commit in &commits {
+            let tree = self.tree_with(&commit.id, &mut listed).await;
+            for (path, content) in &tree.0 {
+                let is_known = last.as_ref().is_some_and(|(_, (last, _))| last.get(path) == Some(content));
+                assert!(
+                    is_known || ledger.knows(path, content.xxh3),
+                    "commit {} ({:?}) holds {path:?} with {} bytes, {:x}, which never was a finished file",
+                    commit.id,
+                    commit.message,
+                    content.size,
+                    content.xxh3
+                );
+            }
+            if let Some((id, last)) = &last {
+                assert_eq!(commit.parent_ids.first(), Some(id), "the history has one line");
+                assert_ne!(&tree, last, "commit {} ({:?}) repeats its parent", commit.id, commit.message);
+            }
+            last = Some((commit.id.clone(), tree));
+        }
+        commits.len()
+    }
+
+    /// Looks for workspaces of oxen-sync.
+    ///
+    /// # Panics
+    /// With those that are there.
+    pub(crate) async fn assert_no_workspaces(&self) {
+        let left = self.workspaces().await;
+        assert!(left.is_empty(), "workspaces are left on the server: {left:?}");
+    }
+
+    /// The ids of oxen-sync's workspaces.
+    pub(crate) async fn workspaces(&self) -> Vec<String> {
+        let found = self.site.client.workspaces(self.repo).await.expect("workspaces are listed");
+        let ids = found.into_iter().map(|workspace| workspace.id);
+        ids.filter(|id| id.starts_with("oxen-sync-")).collect()
+    }
+}
+
+fn node(entry: &Value) -> Node {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let hash = text(&entry["hash"]);
+    let kind = if entry["is_dir"].as_bool().expect("an entry says what it is") {
+        Kind::Dir { hash, commit: text(&entry["latest_commit"]["id"]) }
+    } else {
+        let xxh3 = u128::from_str_radix(&hash, 16).expect("a hash is hex");
+        Kind::File(Content { size: entry["size"].as_u64().expect("a file has a size"), xxh3 })
+    };
+    Node { name: text(&entry["filename"]), kind }
+}
+
+/// Every regular file of a folder that is not left out, below `prefix`.
+///
+/// # Panics
+/// Where a name that is not left out is not UTF-8: it cannot be on a branch.
+pub(crate) fn folder_tree(folder: &Path, prefix: &str, leaves_out: impl Fn(&[u8]) -> bool) -> Tree {
+    let mut tree = Tree::new();
+    for entry in WalkDir::new(folder) {
+        let entry = entry.expect("the folder can be walked");
+        let path = entry.path().strip_prefix(folder).expect("it lies below").as_os_str();
+        if !entry.file_type().is_file() || leaves_out(path.as_bytes()) {
+            continue;
+        }
+        let path = path.to_str().unwrap_or_else(|| panic!("{path:?} is not UTF-8 and is not left out"));
+        let path = if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
+        tree.insert(path, content_of(entry.path()));
+    }
+    tree
+}
+
+fn content_of(file: &Path) -> Content {
+    let mut file = File::open(file).expect("the file can be opened");
+    let (mut hash, mut size, mut chunk) = (Xxh3::new(), 0, vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut chunk).expect("the file can be read") {
+            0 => return Content { size, xxh3: hash.digest128() },
+            len => {
+                hash.update(&chunk[..len]);
+                size += len as u64;
+            }
+        }
+    }
+}
+
+/// What keeps `found` from being `wanted`, in a few lines; `None` where nothing does. Files besides the wanted ones
+/// count only where `exact`.
+pub(crate) fn differences(wanted: &Tree, found: &Tree, exact: bool) -> Option<String> {
+    let missing =
+        wanted.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("missing {path:?}"));
+    let other = wanted.iter().filter_map(|(path, content)| {
+        let by = found.get(path).filter(|found| *found != content)?;
+        Some(format!("other content at {path:?}: {} bytes there, {} here", by.size, content.size))
+    });
+    let extra = found
+        .keys()
+        .filter(|path| exact && !wanted.contains_key(*path))
+        .map(|path| format!("extra {path:?}"));
+    let all: Vec<String> = missing.chain(other).chain(extra).collect();
+    let shown: Vec<&str> = all.iter().take(20).map(String::as_str).collect();
+    (!all.is_empty()).then(|| format!("{} paths differ:\n  {}", all.len(), shown.join("\n  ")))
+}

@@ -1,0 +1,390 @@
+//! The real program on a folder of its own, before a server: started, stopped, killed and asked.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use oxen_sync::oxen::{BranchName, RepoName};
+use oxen_sync::status::{FolderReport, Report, socket};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::oracle::{Ledger, Oracle, Tree, differences, folder_tree};
+use super::site::{Site, branch};
+
+/// The longest that anything is waited for.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often what tells nobody is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Lines of the log that a failure shows.
+const LOG_SHOWN: usize = 120;
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// A folder, a config, a state directory, a repository nobody else has, and the program.
+pub(crate) struct Rig {
+    pub(crate) site: Arc<Site>,
+    pub(crate) repo: RepoName,
+    pub(crate) branch: BranchName,
+    /// Where the folder stands on the branch.
+    pub(crate) remote_dir: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    /// Whether nothing but the folder's files may be on the branch.
+    pub(crate) is_mirror: bool,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Relative paths that the program is right to leave out, besides `*.tmp`.
+    pub(crate) left_out: Vec<Vec<u8>>,
+    env: Vec<(String, String)>,
+    service: Option<Process>,
+    dir: TempDir,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Rig {
+    /// A rig whose `[[folder]]` has these further keys, one a line.
+    pub(crate) fn new(site: &Arc<Site>, keys: &str) -> Self {
+        let repo = format!("e2e/run-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::of(site, &repo, "main", "", keys)
+    }
+
+    /// A rig for this repository, branch and remote directory.
+    pub(crate) fn of(site: &Arc<Site>, repo: &str, to: &str, remote_dir: &str, keys: &str) -> Self {
+        let dir =
+            TempDir::with_prefix("oxen-sync-rig-").expect("the directory of temporary files is writable");
+        Self::within(dir, site, repo, to, remote_dir, keys)
+    }
+
+    /// The same with everything in `dir`.
+    pub(crate) fn within(
+        dir: TempDir,
+        site: &Arc<Site>,
+        repo: &str,
+        to: &str,
+        remote_dir: &str,
+        keys: &str,
+    ) -> Self {
+        let rig = Self {
+            site: Arc::clone(site),
+            repo: repo.parse().expect("a good name"),
+            branch: branch(to),
+            remote_dir: remote_dir.to_owned(),
+            folder: dir.path().join("folder"),
+            config: dir.path().join("etc/oxen-sync.toml"),
+            state_dir: dir.path().join("state"),
+            is_mirror: keys.contains("\"mirror\""),
+            ledger: Arc::default(),
+            left_out: Vec::new(),
+            env: Vec::new(),
+            service: None,
+            dir,
+        };
+        fs::create_dir_all(&rig.folder).expect("it is ours");
+        fs::create_dir_all(rig.dir.path().join("etc")).expect("it is ours");
+        fs::create_dir_all(rig.dir.path().join("home")).expect("it is ours");
+        let folder = rig.folder_text(&rig.folder, &rig.repo, keys);
+        rig.write_config(&(rig.head_text() + &folder));
+        rig
+    }
+
+    /// Everything in the config before its folders.
+    pub(crate) fn head_text(&self) -> String {
+        format!(
+            "state_dir = {:?}\n\n[server]\nurl = {:?}\nconnect_timeout = \"2s\"\n\n[author]\nname = \"rig-07\"\nemail = \
+             \"rig-07@lab.example\"\n\n[defaults]\nsettle.quiet = \"100ms\"\nbatch.quiet = \"100ms\"\n\
+             batch.max_wait = \"2s\"\n",
+            self.state_dir, self.site.url
+        )
+    }
+
+    /// A `[[folder]]` of the config.
+    pub(crate) fn folder_text(&self, path: &Path, repo: &RepoName, keys: &str) -> String {
+        format!(
+            "\n[[folder]]\npath = {path:?}\nrepo = \"{repo}\"\nbranch = \"{}\"\nremote_dir = {:?}\n{keys}\n",
+            self.branch.as_str(),
+            self.remote_dir
+        )
+    }
+
+    pub(crate) fn config_text(&self) -> String {
+        fs::read_to_string(&self.config).expect("the config is there")
+    }
+
+    /// Writes the config in place.
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(&self.config, text).expect("the config can be written");
+    }
+
+    /// A directory for whatever else a test needs, outside of the folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A variable for every program started from here on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Writes a finished file, and notes that in the ledger.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let file = self.folder.join(path);
+        fs::create_dir_all(file.parent().expect("it lies in the folder")).expect("the folder can be written");
+        self.ledger.finished(&self.on_branch(path), content.as_ref());
+        fs::write(file, content).expect("the folder can be written");
+    }
+
+    /// Where a file of the folder stands on the branch.
+    pub(crate) fn on_branch(&self, path: &str) -> String {
+        if self.remote_dir.is_empty() { path.to_owned() } else { format!("{}/{path}", self.remote_dir) }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oxen-sync"));
+        command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.env("HOME", self.dir.path().join("home")).current_dir(self.dir.path());
+        command
+    }
+
+    /// Starts the service; returns at once.
+    pub(crate) fn start(&mut self) {
+        assert!(self.service.is_none(), "it runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("it is ours");
+        let mut command = self.command();
+        command.arg("run").arg("--config").arg(&self.config).stdout(Stdio::null()).stderr(log);
+        self.service = Some(Process::spawn(command));
+    }
+
+    /// Starts the service and waits until every folder is covered.
+    pub(crate) async fn start_and_wait(&mut self) {
+        let ready = self.log().matches(": ready: ").count() + self.log().matches(" ready: ").count();
+        self.start();
+        self.until("the service is ready", |rig| rig.log().matches(" ready: ").count() > ready).await;
+    }
+
+    /// The service's process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.service.as_ref().expect("it runs").pid
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// Where it ends with anything but 0, or not in time.
+    pub(crate) async fn stop(&mut self) {
+        kill_process(self.pid(), Signal::TERM).expect("it runs");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "a stop ends with 0: {status}");
+    }
+
+    /// Sends SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        drop(self.service.take().expect("it runs"));
+    }
+
+    /// Waits until the service ends by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.service.take().expect("it runs").ended(WAIT_MAX).await
+    }
+
+    /// Runs a command of the program to its end; `--config` comes by itself.
+    pub(crate) async fn run(&self, args: &[&OsStr]) -> Said {
+        let scratch = TempDir::new_in(self.dir.path()).expect("it is ours");
+        let (out, err) = (scratch.path().join("out"), scratch.path().join("err"));
+        let mut command = self.command();
+        command.env("OXEN_SYNC_CONFIG", &self.config).args(args);
+        command
+            .stdout(File::create(&out).expect("it is ours"))
+            .stderr(File::create(&err).expect("it is ours"));
+        let status = Process::spawn(command).ended(WAIT_MAX).await;
+        let read = |path| String::from_utf8_lossy(&fs::read(path).expect("it is there")).into_owned();
+        Said { code: status.code(), out: read(out), err: read(err) }
+    }
+
+    /// One shot: `push`.
+    pub(crate) async fn push(&self) -> Said {
+        self.run(&["push".as_ref()]).await
+    }
+
+    /// What the running service says of itself; `None` where none runs, or not yet.
+    pub(crate) async fn status(&self) -> Option<Report> {
+        socket::fetch(&self.state_dir).await.expect("the service reports")
+    }
+
+    /// The first folder of the running service's report.
+    pub(crate) async fn folder_status(&self) -> FolderReport {
+        let report = self.status().await.expect("the service runs");
+        report.folders.into_iter().next().expect("there is a folder")
+    }
+
+    /// Waits until the report of the running service is as wanted, and returns it.
+    ///
+    /// # Panics
+    /// After a minute, with the last report.
+    pub(crate) async fn until_status(&self, what: &str, done: impl Fn(&Report) -> bool) -> Report {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let report = self.status().await;
+            if let Some(report) = &report
+                && done(report)
+            {
+                return report.clone();
+            }
+            assert!(Instant::now() < deadline, "waited in vain until {what}: {report:#?}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until `done` holds.
+    ///
+    /// # Panics
+    /// After a minute, with `what`.
+    pub(crate) async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + WAIT_MAX;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Who compares.
+    pub(crate) fn oracle(&self) -> Oracle<'_> {
+        Oracle { site: &self.site, repo: &self.repo, branch: &self.branch }
+    }
+
+    /// What the folder holds that belongs on the branch.
+    pub(crate) fn wanted(&self) -> Tree {
+        folder_tree(&self.folder, &self.remote_dir, |path| {
+            path.ends_with(b".tmp") || self.left_out.iter().any(|left_out| left_out == path)
+        })
+    }
+
+    /// Waits until the branch holds what the folder holds. Nobody may change the folder meanwhile.
+    ///
+    /// # Panics
+    /// After a minute, with what differs.
+    pub(crate) async fn settled(&self) -> Tree {
+        let wanted = self.wanted();
+        let (oracle, deadline) = (self.oracle(), Instant::now() + WAIT_MAX);
+        let (mut seen, mut different) = (None, Some("there is no such branch".to_owned()));
+        loop {
+            let head = oracle.head().await;
+            if head != seen
+                && let Some(head) = &head
+            {
+                different = differences(&wanted, &oracle.tree(head).await, self.is_mirror);
+            }
+            seen = head;
+            let Some(different) = &different else { return wanted };
+            assert!(Instant::now() < deadline, "the branch does not become what the folder is: {different}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until all is quiet, then holds everything against the oracle. Returns how many commits there are.
+    ///
+    /// # Panics
+    /// With what does not hold.
+    pub(crate) async fn assert_all_holds(&self) -> usize {
+        self.settled().await;
+        self.assert_idle().await;
+        let wanted = self.settled().await;
+        let oracle = self.oracle();
+        oracle.assert_bytes(&self.folder, &self.remote_dir, &wanted).await;
+        oracle.assert_no_workspaces().await;
+        oracle.assert_history(&self.ledger).await
+    }
+
+    /// Waits until the service says that it has nothing to do.
+    pub(crate) async fn assert_idle(&self) {
+        let is_idle = |report: &Report| {
+            report.folders.iter().all(|folder| {
+                folder.state == oxen_sync::status::FolderState::Watching
+                    && folder.waiting == 0
+                    && !folder.waiting_more
+            })
+        };
+        self.until_status("nothing waits", is_idle).await;
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// All that the service logged, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = lines.get(lines.len().saturating_sub(LOG_SHOWN)..).unwrap_or_default();
+            eprintln!("--- the end of the service's log\n{}\n---", shown.join("\n"));
+        }
+    }
+}
+
+/// A process in a group of its own that ends with this one at the latest, however this ends: a shell that reads our
+/// pipe kills it.
+struct Process {
+    pid: Pid,
+    child: Child,
+    warden: Child,
+}
+
+impl Process {
+    fn spawn(mut command: Command) -> Self {
+        use std::os::unix::process::CommandExt;
+        let child =
+            command.stdin(Stdio::null()).process_group(0).spawn().expect("the program can be started");
+        let warden = Command::new("sh")
+            .args([
+                "-c",
+                "trap '' INT TERM; read -r _; kill -KILL \"-$0\" 2>/dev/null",
+                &child.id().to_string(),
+            ])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        Self { pid: Pid::from_child(&child), child, warden }
+    }
+
+    async fn ended(mut self, max: Duration) -> ExitStatus {
+        let deadline = Instant::now() + max;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The warden goes first: the number of a process that was waited for may soon be another's.
+        let _ = self.warden.kill();
+        let _ = self.warden.wait();
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
