@@ -452,6 +452,10 @@ impl<'a> Session<'a> {
                     if let Some(watch) = &watch {
                         watch.cover(&path, examiner.root.id().device, &examiner.filter);
                     }
+                    // What was known under this name as a file is gone.
+                    if examiner.state.file(examiner.folder, &path)?.is_some() {
+                        looked.push(Looked::Path(path.clone()));
+                    }
                     looked.push(Looked::Tree(path));
                     continue;
                 }

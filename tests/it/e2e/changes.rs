@@ -4,6 +4,8 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::on_both;
 use super::work::Work;
 use crate::support::rig::Rig;
@@ -15,6 +17,7 @@ on_both! {
     long_random_changes_end_up_on_the_branch,
     a_branch_with_a_slash_in_an_empty_repository,
     a_directory_becomes_a_file_and_a_directory_again,
+    a_file_that_becomes_a_directory_takes_nothing_along,
     a_file_in_place_of_a_directory_that_the_branch_keeps_is_refused,
 }
 
@@ -98,4 +101,25 @@ async fn a_file_in_place_of_a_directory_that_the_branch_keeps_is_refused(site: &
     let head = rig.oracle().head().await.unwrap();
     let tree: Vec<String> = rig.oracle().tree(&head).await.into_keys().collect();
     assert_eq!(tree, ["other", "t/x"], "the branch is an archive");
+}
+
+async fn a_file_that_becomes_a_directory_takes_nothing_along(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
+    (0..10).for_each(|number| rig.write(&format!("{number}"), "a file"));
+    rig.start();
+    rig.settled().await;
+    for number in 0..10 {
+        fs::remove_file(rig.folder.join(format!("{number}"))).unwrap();
+        fs::create_dir(rig.folder.join(format!("{number}"))).unwrap();
+        // Some directories stay empty, some get their file at once, some later than the removal is seen.
+        if number % 3 > 0 {
+            rig.write(&format!("{number}/inside"), format!("{number}"));
+        }
+        if number % 2 > 0 {
+            sleep(Duration::from_millis(150)).await;
+            rig.write(&format!("{number}/later"), format!("{number}"));
+        }
+    }
+    rig.assert_all_holds().await;
+    rig.stop().await;
 }

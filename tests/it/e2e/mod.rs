@@ -1,8 +1,11 @@
 //! The whole program, from a folder to a branch, before the stand-in and before the real server.
 
 mod changes;
+mod config;
 mod kills;
 mod names;
+mod push;
+mod status;
 mod work;
 
 /// Runs each test on both servers.

@@ -167,13 +167,6 @@ impl Rig {
         self.service = Some(Process::spawn(command));
     }
 
-    /// Starts the service and waits until every folder is covered.
-    pub(crate) async fn start_and_wait(&mut self) {
-        let ready = self.log().matches(": ready: ").count() + self.log().matches(" ready: ").count();
-        self.start();
-        self.until("the service is ready", |rig| rig.log().matches(" ready: ").count() > ready).await;
-    }
-
     /// The service's process.
     pub(crate) fn pid(&self) -> Pid {
         self.service.as_ref().expect("it runs").pid
