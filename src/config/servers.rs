@@ -16,7 +16,7 @@ use super::{Server, check, schema};
 use crate::path::printable;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 const CONCURRENCY: u64 = 4;
 
 /// The servers by name; `None` for one that is there but has problems of its own.

@@ -63,7 +63,7 @@ fn the_least_config_gets_the_defaults() {
         proxy: None,
         ca_file: None,
         connect_timeout: Duration::from_secs(10),
-        request_timeout: Duration::from_secs(60),
+        request_timeout: Duration::from_secs(300),
         concurrency: 4.try_into().unwrap(),
         key_file: None,
     };

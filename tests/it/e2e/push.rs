@@ -48,7 +48,11 @@ async fn push_exits_with_zero_only_when_everything_is_proved(site: &Arc<Site>) {
     fs::remove_dir_all(&rig.state_dir).unwrap();
     let said = rig.push().await;
     assert_eq!((said.code, rig.oracle().head().await), (Some(0), head), "seeded from the branch: {said:?}");
-    assert_eq!(site.as_standin().as_ref().map(|standin| sending(standin)), before, "no content is sent again");
+    assert_eq!(
+        site.as_standin().as_ref().map(|standin| sending(standin)),
+        before,
+        "no content is sent again"
+    );
 
     fs::remove_file(rig.folder.join("a")).unwrap();
     rig.write("d/e", "new");
