@@ -129,7 +129,7 @@ pub struct PushReport {
 }
 
 /// Memory for content that is read or sent, for all folders together.
-pub const BUDGET_MIB: usize = 40;
+pub const BUDGET_MIB: usize = 24;
 
 const fn backoff(base: Duration, cap: Duration) -> Backoff {
     match Backoff::new(base, cap) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxen_sync::oxen::{Op, RepoName};
+use oxen_sync::status::Report;
 use tokio::time::Instant;
 
 use super::on_both;
@@ -56,7 +57,7 @@ impl Second {
 /// A rig whose upload of a large file is held up until the faults are cleared.
 async fn uploading() -> (Arc<Site>, Rig) {
     let site = Arc::new(Site::standin().await);
-    let standin = site.as_standin().unwrap();
+    let standin = site.as_standin().clone().unwrap();
     standin.set_parts(1 << 20, 1);
     standin.fault(Rule::on(Op::PutPart, Action::Throttle { bytes_per_s: 1 << 20 }).forever());
     let mut rig = Rig::new(&site, "");
@@ -70,7 +71,7 @@ async fn uploading() -> (Arc<Site>, Rig) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_added_to_the_config_is_watched_while_another_uploads() {
     let (site, rig) = uploading().await;
-    let standin = site.as_standin().unwrap();
+    let standin = site.as_standin().clone().unwrap();
     let mut rig = rig;
 
     let edited = second(&rig, "edited");
@@ -105,7 +106,7 @@ async fn a_folder_added_to_the_config_is_watched_while_another_uploads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_config_changes_nothing_and_is_explained() {
     let (site, mut rig) = uploading().await;
-    let standin = site.as_standin().unwrap();
+    let standin = site.as_standin().clone().unwrap();
     let good = rig.config_text();
     let line = good.lines().count() + 2;
     rig.write_config(&format!("{good}\n   on_delet = \"mirror\"\n"));
@@ -119,6 +120,20 @@ async fn a_broken_config_changes_nothing_and_is_explained() {
     let said = rig.run(&["status".as_ref(), "--json".as_ref()]).await;
     assert_eq!(said.code, Some(0), "status works with a config that was broken since: {said:?}");
     assert!(said.out.contains("config_refused") && said.out.contains("on_delet"), "{said:?}");
+    let text = rig.run(&["status".as_ref()]).await.out;
+    assert!(text.contains(&place) && text.contains("^^^"), "{text}");
+    // What is not even TOML is told the same way.
+    rig.write_config(&format!("{good}\n[[folder\n"));
+    let at = format!("oxen-sync.toml:{line}:");
+    let is_told = |report: &Report| {
+        report.config_refused.as_ref().is_some_and(|refused| refused.problems.contains(&at))
+    };
+    rig.until_status("the other mistake is told", |report| {
+        is_told(report)
+            && !report.config_refused.as_ref().is_some_and(|refused| refused.problems.contains("on_delet"))
+    })
+    .await;
+    assert_eq!(rig.run(&["status".as_ref()]).await.code, Some(0));
 
     rig.write_config(&good);
     rig.until_status("it is taken again", |report| report.config_refused.is_none()).await;

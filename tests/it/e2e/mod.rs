@@ -4,6 +4,7 @@ mod changes;
 mod config;
 mod kills;
 mod names;
+mod proof;
 mod push;
 mod status;
 mod work;
