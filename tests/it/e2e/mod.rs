@@ -7,6 +7,7 @@ mod names;
 mod proof;
 mod push;
 mod status;
+mod tree;
 mod work;
 
 /// Runs each test on both servers.

@@ -194,7 +194,7 @@ async fn a_put_takes_what_it_can_carry_and_names_the_rest(site: &Arc<Site>) {
 }
 
 /// Peak memory of a process, in KiB.
-fn peak_memory_kib(pid: rustix::process::Pid) -> u64 {
+pub(super) fn peak_memory_kib(pid: rustix::process::Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
