@@ -3,7 +3,7 @@ use super::deliver::{Failure, Pusher};
 use super::prove::look_up;
 use super::worker;
 use crate::oxen::CommitInfo;
-use crate::path::{RepoPath, printable};
+use crate::path::{LocalPath, RepoPath, printable};
 use crate::state::{Change, ChangeKind};
 
 const PAGE_SIZE: usize = 1_000;
@@ -45,6 +45,14 @@ impl Pusher {
                 self.remove_directory(path).await?;
                 continue;
             };
+            if self.options.mirror && self.is_known(&file)? {
+                // Its removal is on the way; until then the file waits.
+                self.drop_change(&change.path, &"the directory in its place is not cleared yet");
+                if let Some(slot) = blocked.get_mut(*index) {
+                    *slot = true;
+                }
+                continue;
+            }
             let why =
                 if self.options.mirror { "is not ours to remove" } else { "on_delete = \"keep\" keeps" };
             let reason = format!(
@@ -63,6 +71,15 @@ impl Pusher {
             .filter(|(_, blocked)| !blocked)
             .map(|(change, _)| change)
             .collect())
+    }
+
+    /// Whether a file of the branch was in our folder when it was last looked at.
+    fn is_known(&self, file: &RepoPath) -> Result<bool, Failure> {
+        let remote_dir = self.options.remote_dir.as_str();
+        let below = file.as_str().strip_prefix(remote_dir).unwrap_or(file.as_str()).trim_start_matches('/');
+        let Some(local) = LocalPath::new(below.as_ref()) else { return Ok(false) };
+        let row = self.state.file(self.options.folder, &local)?;
+        Ok(row.is_some_and(|row| row.known.signature.is_some()))
     }
 
     /// Some file that lies below the directory on the branch, if any does.
