@@ -3,5 +3,5 @@
 mod planner;
 mod requests;
 
-pub use planner::{BatchLimits, Planner};
+pub use planner::Planner;
 pub use requests::{Carrier, Requests, SMALL_FILE_MAX, carrier, groups_for_put, requests};

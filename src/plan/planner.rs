@@ -1,24 +1,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::BatchLimits;
 use crate::path::LocalPath;
 use crate::state::{Change, ChangeKind};
-
-/// When a batch is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// No further change came for this long.
-    pub quiet: Duration,
-    /// The oldest change waits for this long.
-    pub max_wait: Duration,
-    /// It holds this many changes.
-    pub max_files: usize,
-    /// It holds this many bytes; a single larger file is a batch of its own.
-    pub max_bytes: u64,
-}
 
 /// Collects finished changes of one target and says when a batch of them is due. The latest change of a path counts.
 #[derive(Debug)]
@@ -153,6 +140,7 @@ pub(super) mod tests {
     use crate::content::{Digests, Signature};
     use proptest::prelude::*;
     use std::path::Path;
+    use std::time::Duration;
 
     const LIMITS: BatchLimits = BatchLimits {
         quiet: Duration::from_secs(1),

@@ -12,10 +12,10 @@ use super::Pusher;
 use super::backoff::Backoff;
 use super::deliver::{Failed, Failure};
 use super::verdict::Verdict;
-use crate::config::{MessageTemplate, Transport};
+use crate::config::{BatchLimits, MessageTemplate, Transport};
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
-use crate::plan::{self, BatchLimits, Planner};
+use crate::plan::{self, Planner};
 use crate::state::{Change, FolderKey, RetryRow};
 
 /// What to push and how.
@@ -235,6 +235,10 @@ pub async fn run(
 
 /// Delivers one batch, in smaller and smaller ones where something in it is at fault.
 async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) -> Result<(), Failed> {
+    if batch.is_empty() {
+        // Only what is open is to be settled.
+        return pusher.deliver(batch).await;
+    }
     let mut groups = vec![batch];
     if pusher.options.transport == Transport::Put {
         groups = groups_for_put(pusher, groups).await?;

@@ -10,7 +10,6 @@ use crate::config::{Config, Folder, OnDelete};
 use crate::folder::intake::{self, IntakeOptions, IntakeStatus};
 use crate::folder::{Inbox, SettleLimits};
 use crate::oxen::Author;
-use crate::plan::BatchLimits;
 use crate::push::worker::{self, BUDGET_MIB};
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
 use crate::state::{State, StateError};
@@ -73,19 +72,13 @@ impl Shared {
         target.create_repo = folder.create_repo;
         target.create_branch_from.clone_from(&folder.create_branch_from);
         target.description.clone_from(&folder.description);
-        let limits = &folder.batch;
         let options = PushOptions {
             path: folder.path.clone(),
             folder: key,
             remote_dir: folder.remote_dir.clone(),
             transport: folder.transport,
             mirror: folder.on_delete == OnDelete::Mirror,
-            limits: BatchLimits {
-                quiet: limits.quiet,
-                max_wait: limits.max_wait,
-                max_files: limits.max_files,
-                max_bytes: limits.max_bytes,
-            },
+            limits: folder.batch,
             message: folder.message.clone(),
             host: host(),
             instance: instance(config),
