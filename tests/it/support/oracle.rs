@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, StreamExt};
 use oxen_sync::oxen::{BranchName, Commit, RepoName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
@@ -17,6 +19,9 @@ use walkdir::WalkDir;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::site::Site;
+
+/// Requests of one comparison under way at once.
+const AT_ONCE: usize = 8;
 
 /// Size and XXH3-128 of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,26 +87,38 @@ impl Oracle<'_> {
     /// Its files, and its directories.
     async fn tree_with(&self, commit: &str, listed: &mut Listed) -> (Tree, BTreeSet<String>) {
         let (mut tree, mut all_dirs) = (Tree::new(), BTreeSet::new());
-        let root = Arc::new(self.list(commit, "").await);
-        let mut dirs = vec![(String::new(), root)];
-        while let Some((dir, nodes)) = dirs.pop() {
-            for node in nodes.iter() {
-                let path = if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
-                match &node.kind {
-                    Kind::File(content) => {
-                        tree.insert(path, *content);
-                    }
-                    Kind::Dir { hash, commit: changed } => {
-                        let key = (path.clone(), hash.clone(), changed.clone());
-                        let nodes = match listed.get(&key) {
-                            Some(nodes) => Arc::clone(nodes),
-                            None => Arc::new(self.list(commit, &path).await),
-                        };
-                        listed.insert(key, Arc::clone(&nodes));
-                        all_dirs.insert(path.clone());
-                        dirs.push((path, nodes));
+        let mut level = vec![(String::new(), Arc::new(self.list(commit, "").await))];
+        // Level by level, so that the directories of one are listed side by side.
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for (dir, nodes) in &level {
+                for node in nodes.iter() {
+                    let path = if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
+                    match &node.kind {
+                        Kind::File(content) => {
+                            tree.insert(path, *content);
+                        }
+                        Kind::Dir { hash, commit: changed } => {
+                            let key = (path.clone(), hash.clone(), changed.clone());
+                            let known = listed.get(&key).cloned();
+                            below.push(async move {
+                                let nodes = match known {
+                                    Some(nodes) => nodes,
+                                    None => Arc::new(self.list(commit, &key.0).await),
+                                };
+                                (key, nodes)
+                            });
+                        }
                     }
                 }
+            }
+            let below: Vec<_> = stream::iter(below).buffer_unordered(AT_ONCE).collect().await;
+            level.clear();
+            for (key, nodes) in below {
+                let path = key.0.clone();
+                listed.insert(key, Arc::clone(&nodes));
+                all_dirs.insert(path.clone());
+                level.push((path, nodes));
             }
         }
         (tree, all_dirs)
@@ -150,25 +167,28 @@ impl Oracle<'_> {
     /// Compares `wanted` with the head byte for byte, as it is served and not as it is listed.
     ///
     /// # Panics
-    /// With the first file that differs.
+    /// With a file that differs.
     pub(crate) async fn assert_bytes(&self, folder: &Path, prefix: &str, wanted: &Tree) {
         let head = self.head().await.expect("the branch is there");
-        for path in wanted.keys() {
-            let local = path.strip_prefix(prefix).unwrap_or(path).trim_start_matches('/');
-            let mut file = File::open(folder.join(local)).expect("the file is still there");
-            let (mut own, mut at, mut same) = (Vec::new(), 0_usize, true);
-            let compare = |chunk: &[u8]| {
-                own.resize(chunk.len(), 0);
-                same &= file.read_exact(&mut own).is_ok() && own == chunk;
-                at += chunk.len();
-            };
-            self.each_chunk(&head, path, compare).await;
-            let at_end = file.read(&mut [0]).expect("the file can be read") == 0;
-            assert!(
-                same && at_end,
-                "{path:?} is served with other bytes than the folder holds ({at} of them)"
-            );
-        }
+        let compared = wanted.keys().map(|path| {
+            let local = folder.join(path.strip_prefix(prefix).unwrap_or(path).trim_start_matches('/'));
+            self.assert_same_bytes(&head, path, local).boxed()
+        });
+        let compared: Vec<BoxFuture<'_, ()>> = compared.collect();
+        stream::iter(compared).buffer_unordered(AT_ONCE).collect::<()>().await;
+    }
+
+    async fn assert_same_bytes(&self, commit: &str, path: &str, local: PathBuf) {
+        let mut file = File::open(local).expect("the file is still there");
+        let (mut own, mut at, mut same) = (Vec::new(), 0_usize, true);
+        let compare = |chunk: &[u8]| {
+            own.resize(chunk.len(), 0);
+            same &= file.read_exact(&mut own).is_ok() && own == chunk;
+            at += chunk.len();
+        };
+        self.each_chunk(commit, path, compare).await;
+        let at_end = file.read(&mut [0]).expect("the file can be read") == 0;
+        assert!(same && at_end, "{path:?} is served with other bytes than the folder holds ({at} of them)");
     }
 
     /// The commits, the oldest first.
