@@ -177,7 +177,7 @@ async fn check_target(folder: &Folder, clients: &mut Clients, env: &Env, finding
         Err(error) => return findings.add(Level::Failure, what, error.to_string()),
     };
     let client = match clients.get(server) {
-        Ok(client) => client,
+        Ok((client, _)) => client,
         Err(error) => return findings.add(Level::Failure, what, error.to_string()),
     };
     match client.health().await {

@@ -36,6 +36,13 @@ impl fmt::Display for FolderId {
     }
 }
 
+impl FolderId {
+    /// The same in one line with the server, for storing: never two of one key.
+    pub fn key(&self) -> String {
+        format!("{self} at {}", self.server)
+    }
+}
+
 /// The way from one config to the next.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Change {
@@ -186,5 +193,6 @@ server = "hub"
         assert_eq!(config.folders[0].id().to_string(), "/a → lab/a1@main:d");
         let root = FolderId { remote_dir: RepoPath::root(), path: "/a\nb".into(), ..config.folders[1].id() };
         assert_eq!(root.to_string(), "/a\\nb → lab/b1@main");
+        assert_eq!(root.key(), "/a\\nb → lab/b1@main at https://hub.oxen.ai/");
     }
 }

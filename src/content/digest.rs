@@ -94,6 +94,7 @@ pub struct Hashed {
 /// # Errors
 /// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
 pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
+    let wall = wall_ns();
     let mut digester = Digester::default();
     let mut chunk = vec![0; CHUNK.min(usize::try_from(opened.signature.size).unwrap_or(CHUNK).max(1))];
     loop {
@@ -107,7 +108,6 @@ pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
             return Err(ReadError::Changed);
         }
     }
-    let wall = wall_ns();
     confirm_unchanged(opened, digester.bytes())?;
     Ok(Hashed {
         signature: opened.signature,

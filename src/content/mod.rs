@@ -9,5 +9,5 @@ mod root;
 mod signature;
 
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, read_small};
-pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId};
+pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId, is_absent, is_file};
 pub use signature::Signature;

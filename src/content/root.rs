@@ -5,16 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::Signature;
+use super::signature::token;
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
 ///
-/// No call follows a symlink on any segment below the folder (`openat2` with `RESOLVE_NO_SYMLINKS` and
-/// `RESOLVE_BENEATH`, Linux 5.6), so a link swapped in while we look leads nowhere. The folder's own path may
+/// No call follows a symlink on any segment below the folder, or enters another filesystem (`openat2` with
+/// `RESOLVE_NO_SYMLINKS`, `RESOLVE_BENEATH` and `RESOLVE_NO_XDEV`, Linux 5.6), so a link swapped in while we look leads
+/// nowhere. The folder's own path may
 /// hold symlinks: its owner wrote it in the config.
 #[derive(Debug)]
 pub struct RootDir {
@@ -31,6 +33,9 @@ pub struct RootId {
     pub device: u64,
     /// The directory's inode.
     pub inode: u64,
+    /// When it was made, in nanoseconds since the epoch, where the filesystem tells: the root of every filesystem of a
+    /// kind has the same inode.
+    pub born_ns: Option<i64>,
 }
 
 /// What stands at a path.
@@ -47,6 +52,8 @@ pub enum EntryKind {
     Symlink,
     /// A socket, pipe or device.
     Special,
+    /// Something that cannot be looked at.
+    Unknown,
 }
 
 /// One name in a directory.
@@ -89,6 +96,9 @@ pub enum OpenError {
     /// A segment on the way is a symlink.
     #[error("a symlink stands on the way to it; symlinks are not followed")]
     Symlink,
+    /// The way to it leads into another filesystem.
+    #[error("another filesystem is mounted on the way to it; add a folder of its own to sync it")]
+    Mounted,
     /// The kernel says no.
     #[error("{}", describe(.0))]
     Io(#[source] io::Error),
@@ -107,7 +117,8 @@ impl From<Errno> for OpenError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOENT | Errno::NOTDIR => Self::Gone,
-            Errno::LOOP | Errno::XDEV => Self::Symlink,
+            Errno::LOOP => Self::Symlink,
+            Errno::XDEV => Self::Mounted,
             Errno::NXIO | Errno::ISDIR => Self::NotAFile,
             other => Self::Io(other.into()),
         }
@@ -123,6 +134,20 @@ impl From<io::Error> for OpenError {
     }
 }
 
+/// Whether a look found that no regular file stands at the path. An error that says nothing about that is `false`.
+pub fn is_absent(found: &Result<EntryKind, OpenError>) -> bool {
+    match found {
+        Ok(EntryKind::File(_) | EntryKind::Unknown) | Err(OpenError::Io(_) | OpenError::Mounted) => false,
+        Ok(EntryKind::Dir { .. } | EntryKind::Symlink | EntryKind::Special) => true,
+        Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => true,
+    }
+}
+
+/// Whether a look found the regular file with this signature.
+pub fn is_file(found: &Result<EntryKind, OpenError>, signature: &Signature) -> bool {
+    matches!(found, Ok(EntryKind::File(by_now)) if by_now == signature)
+}
+
 impl RootDir {
     /// Opens the folder at the absolute `path`.
     ///
@@ -131,7 +156,7 @@ impl RootDir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        let id = RootId::of(&rustix::fs::fstat(&fd)?);
+        let id = RootId::of(&fd)?;
         Ok(Self { fd, path: path.to_path_buf(), id })
     }
 
@@ -150,7 +175,8 @@ impl RootDir {
     /// # Errors
     /// Nothing can be found at the path.
     pub fn is_current(&self) -> io::Result<bool> {
-        Ok(RootId::of(&rustix::fs::stat(&self.path)?) == self.id)
+        let by_now = rustix::fs::stat(&self.path)?;
+        Ok((by_now.st_dev, by_now.st_ino) == (self.id.device, self.id.inode))
     }
 
     /// The magic number of the filesystem (`statfs`).
@@ -210,7 +236,8 @@ impl RootDir {
             let kind = match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => kind_of(&stat),
                 Err(Errno::NOENT) => continue,
-                Err(other) => return Err(other.into()),
+                // One entry that is broken says nothing about the others.
+                Err(_) => EntryKind::Unknown,
             };
             entries.push(DirEntry { name: name.to_owned(), kind });
         }
@@ -223,7 +250,10 @@ impl RootDir {
         if path.is_root() {
             return Ok(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?);
         }
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
         match rustix::fs::openat2(&self.fd, path.as_path(), flags, Mode::empty(), resolve) {
             // Kernels before 5.6, sandboxes that do not know the call, and paths of more than 4095 bytes.
             Err(Errno::NOSYS | Errno::PERM | Errno::NAMETOOLONG) => self.descend_by_steps(path, flags),
@@ -238,15 +268,32 @@ impl RootDir {
         while let Some(segment) = segments.next() {
             let at = dir.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
             let flags = if segments.peek().is_some() { step } else { flags };
-            dir = Some(rustix::fs::openat(at, segment, flags, Mode::empty())?);
+            let next = rustix::fs::openat(at, segment, flags, Mode::empty())?;
+            if rustix::fs::fstat(&next)?.st_dev != self.id.device {
+                return Err(OpenError::Mounted);
+            }
+            dir = Some(next);
         }
         dir.ok_or(OpenError::Gone)
     }
 }
 
 impl RootId {
-    fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
+    fn of(fd: &OwnedFd) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(fd)?;
+        // Kernels before 4.11 and some filesystems do not tell.
+        let born_ns = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)
+            .ok()
+            .filter(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0)
+            .map(|found| token(found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino, born_ns })
+    }
+
+    /// Whether both are one directory, also when it was unmounted and mounted again in between: a device may get
+    /// another number then.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let born = (self.born_ns, other.born_ns);
+        self.inode == other.inode && !matches!(born, (Some(one), Some(another)) if one != another)
     }
 }
 

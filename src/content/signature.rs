@@ -19,6 +19,8 @@ pub struct Signature {
 /// The kernel stamps files with a clock that may stand still for a tick (10 ms at the slowest): two writes within
 /// one tick are indistinguishable. This bound leaves room for coarse clocks of other filesystems.
 const TICK_NS: i64 = 100_000_000;
+/// The same for filesystems that keep whole seconds, or every other one.
+const COARSE_TICK_NS: i64 = 2_000_000_000;
 
 impl Signature {
     pub(super) fn of(stat: &Stat) -> Self {
@@ -31,13 +33,16 @@ impl Signature {
     }
 
     /// Whether a write right after this signature was taken at `wall_ns` could have left it unchanged (git's "racy"
-    /// rule). Such a file is hashed once more at the next look.
+    /// rule). `wall_ns` is to be taken before the file is read. Such a file is hashed once more at the next look.
     pub fn is_racy(&self, wall_ns: i64) -> bool {
-        wall_ns.wrapping_sub(self.ctime_ns).wrapping_abs() < TICK_NS
+        let is_coarse = self.ctime_ns % 1_000_000_000 == 0;
+        let tick_ns = if is_coarse { COARSE_TICK_NS } else { TICK_NS };
+        wall_ns.wrapping_sub(self.ctime_ns).wrapping_abs() < tick_ns
     }
 }
 
-fn token(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
+/// A moment as a token: nanoseconds since the epoch, wrapped into 64 bits.
+pub(super) fn token(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds.try_into().unwrap_or(0))
 }
 
@@ -54,9 +59,11 @@ mod tests {
     #[test]
     fn a_signature_as_young_as_its_hash_is_distrusted() {
         let at = |ctime_ns| Signature { size: 1, mtime_ns: 0, ctime_ns, inode: 1 };
-        assert!(at(1_000_000_000).is_racy(1_000_000_000));
-        assert!(at(1_000_000_000).is_racy(1_000_000_000 + TICK_NS - 1));
-        assert!(!at(1_000_000_000).is_racy(1_000_000_000 + TICK_NS));
+        assert!(at(1_000_000_001).is_racy(1_000_000_001));
+        assert!(at(1_000_000_001).is_racy(1_000_000_001 + TICK_NS - 1));
+        assert!(!at(1_000_000_001).is_racy(1_000_000_001 + TICK_NS));
+        assert!(at(1_000_000_000).is_racy(1_000_000_000 + TICK_NS), "whole seconds are a coarse clock");
+        assert!(!at(1_000_000_000).is_racy(1_000_000_000 + COARSE_TICK_NS));
         assert!(!at(i64::MAX).is_racy(0), "a clock that jumped is no reason to hash for ever");
     }
 }

@@ -166,6 +166,10 @@ impl Scan<'_> {
                 EntryKind::Symlink => report(Finding::Skipped(path, SYMLINK))?,
                 EntryKind::Special if self.filter.excludes_file(&path) => {}
                 EntryKind::Special => report(Finding::Skipped(path, SPECIAL))?,
+                EntryKind::Unknown => {
+                    report(Finding::Unreadable(path, "it cannot be looked at".to_owned()))?;
+                    continue;
+                }
             }
             if let Some(row) = row {
                 self.report_gone(dir, &row, report)?;

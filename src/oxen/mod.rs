@@ -46,4 +46,4 @@ pub use fit::{fits_multipart_path, fits_put_name};
 pub use name::{BranchName, NameError, RepoName};
 pub use place::Author;
 pub use read::Download;
-pub use upload::{Upload, UploadStart};
+pub use upload::{PartBody, Upload, UploadStart};

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::TryStreamExt;
+use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -36,6 +37,8 @@ pub(super) enum Body {
     Empty,
     /// Pieces that are sent one behind the other, under a Content-Type.
     Chunks(String, Vec<Bytes>),
+    /// So many bytes as they come, under a Content-Type.
+    Stream(String, u64, BoxStream<'static, io::Result<Bytes>>),
 }
 
 impl Body {
@@ -98,12 +101,20 @@ impl Client {
             sent: AtomicBool::new(matches!(body, Body::Empty)),
         });
         let mut request = inner.http.request(method, route.url(&inner.base));
-        if let Body::Chunks(content_type, chunks) = body {
-            let len: usize = chunks.iter().map(Bytes::len).sum();
-            request = request
-                .header(CONTENT_TYPE, content_type)
-                .header(CONTENT_LENGTH, len)
-                .body(reqwest::Body::wrap_stream(pieces(chunks, progress.clone())));
+        let body = match body {
+            Body::Empty => None,
+            Body::Chunks(content_type, chunks) => {
+                let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+                let pieces = pieces(chunks, progress.clone());
+                Some((content_type, len, reqwest::Body::wrap_stream(pieces)))
+            }
+            Body::Stream(content_type, len, pieces) => {
+                let pieces = noted(len, pieces, progress.clone());
+                Some((content_type, len, reqwest::Body::wrap_stream(pieces)))
+            }
+        };
+        if let Some((content_type, len, body)) = body {
+            request = request.header(CONTENT_TYPE, content_type).header(CONTENT_LENGTH, len).body(body);
             if len == 0 {
                 progress.sent.store(true, Ordering::Relaxed);
             }
@@ -262,6 +273,22 @@ fn pieces(
         }
         Some(Ok(piece))
     }))
+}
+
+/// A stream of `len` bytes, each piece noted as progress when the connection takes it.
+fn noted(
+    len: u64,
+    pieces: BoxStream<'static, io::Result<Bytes>>,
+    progress: Arc<Progress>,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+    let mut left = len;
+    pieces.inspect_ok(move |piece| {
+        left = left.saturating_sub(piece.len() as u64);
+        progress.touch();
+        if left == 0 {
+            progress.sent.store(true, Ordering::Relaxed);
+        }
+    })
 }
 
 /// Where a redirect leads, without anything but the host.

@@ -1,6 +1,7 @@
 //! Content sent in parts and checked by the server against its hash.
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use reqwest::Method;
 use serde::Serialize;
 
@@ -30,6 +31,29 @@ pub struct Upload {
     pub num_parts: u64,
     /// How many parts from the first missing one on may be under way at once; never 0.
     pub part_window: u64,
+}
+
+/// The content of a part.
+pub enum PartBody {
+    /// In memory.
+    Whole(Bytes),
+    /// So many bytes that come piece by piece; an error among them cuts the request off.
+    Pieces(u64, BoxStream<'static, std::io::Result<Bytes>>),
+}
+
+impl From<Bytes> for PartBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+impl std::fmt::Debug for PartBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "PartBody({} bytes)", bytes.len()),
+            Self::Pieces(len, _) => write!(f, "PartBody({len} bytes in pieces)"),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -95,11 +119,15 @@ impl Client {
         repo: &RepoName,
         upload_id: &str,
         number: u64,
-        bytes: Bytes,
+        body: impl Into<PartBody>,
     ) -> Result<bool, Error> {
         let route =
             Route::repo(repo, "/versions/uploads").path(upload_id).then("/parts").path(&number.to_string());
-        let body = Body::Chunks("application/octet-stream".to_owned(), vec![bytes]);
+        let content_type = "application/octet-stream".to_owned();
+        let body = match body.into() {
+            PartBody::Whole(bytes) => Body::Chunks(content_type, vec![bytes]),
+            PartBody::Pieces(len, pieces) => Body::Stream(content_type, len, pieces),
+        };
         let answer = self.send(Op::PutPart, Method::PUT, route, body).await?;
         Ok(answer.json::<PartAnswer>(ANSWER_LEN_MAX).await?.completed)
     }

@@ -1,6 +1,8 @@
+use std::sync::atomic::Ordering;
+
 use super::Target;
-use super::deliver::{Failure, Pusher};
 use super::prove::look_up;
+use super::pusher::{Failure, Pusher};
 use super::worker;
 use crate::oxen::CommitInfo;
 use crate::path::{LocalPath, RepoPath, printable};
@@ -142,13 +144,10 @@ impl Pusher {
             client.stage_removals(repo, &workspace, paths).await?;
             client.merge_workspace(repo, &workspace, branch, &info).await
         };
-        match removing.await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // What stays is swept away after the next start.
-                let _ = client.delete_workspace(repo, &workspace).await;
-                Err(error.into())
-            }
-        }
+        // Should we be stopped in between, the next try sweeps it away.
+        self.swept.store(false, Ordering::Relaxed);
+        let commit = removing.await?;
+        self.swept.store(true, Ordering::Relaxed);
+        self.advance(&commit).await
     }
 }

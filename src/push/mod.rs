@@ -6,16 +6,28 @@
 //! answer just as after a crash.
 
 pub mod backoff;
+mod batch;
+mod by_put;
+mod by_workspace;
 mod deliver;
 mod in_the_way;
+mod prepare;
+mod progress;
 mod prove;
+mod pusher;
 mod recover;
-mod seed;
+mod set_aside;
+mod settle;
+mod source;
 mod stage;
+mod survey;
 mod target;
+mod tries;
+mod upload;
 pub mod verdict;
 pub mod worker;
 
-pub use deliver::Pusher;
+pub use progress::{BatchProgress, PushPhase, PushStatus};
+pub use pusher::{BUDGET_MIB, Pusher};
 pub use target::Target;
-pub use worker::{BatchProgress, PushOptions, PushPhase, PushReport, PushStatus};
+pub use worker::{PushOptions, PushReport};

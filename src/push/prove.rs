@@ -74,7 +74,8 @@ pub(super) async fn look_up(
     Ok(found.into_iter().flatten().collect())
 }
 
-fn holds(change: &Change, entry: Option<&Entry>) -> bool {
+/// Whether an entry is what a change makes of its path.
+pub(super) fn holds(change: &Change, entry: Option<&Entry>) -> bool {
     match (&change.kind, entry) {
         (ChangeKind::Put { signature, digests, .. }, Some(entry)) => {
             !entry.is_dir && entry.size == signature.size && entry.xxh3 == Some(digests.xxh3)
@@ -122,7 +123,8 @@ async fn list(
     let mut listed = HashMap::new();
     let mut page = 1;
     loop {
-        let Some(answer) = client.list_dir(repo, revision, dir, page, PAGE_SIZE).await? else { break };
+        let answer = client.list_dir(repo, revision, dir, page, PAGE_SIZE).await?;
+        let Some(answer) = answer.filter(|answer| !answer.entries.is_empty()) else { break };
         let found = answer.entries.into_iter().filter(|entry| wanted.contains(entry.name.as_str()));
         listed.extend(found.map(|entry| (entry.name.clone(), entry)));
         if page >= answer.total_pages {

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::deliver::Failure;
-use super::verdict::{Verdict, verdict};
+use super::pusher::Failure;
+use super::verdict::Verdict;
 use crate::oxen::{Author, BranchName, Client, Error, Reason, RepoName};
 
 /// A branch of a repository on a server, and what may be done to have it.
@@ -57,10 +57,10 @@ impl Target {
     }
 
     /// Makes sure that the branch is there, making what is missing where that is allowed. Asks the server only once
-    /// until [`Target::doubt`].
-    pub(super) async fn ensure(&self, workspace: &str) -> Result<(), Failure> {
+    /// until [`Target::doubt`], and says whether it had to.
+    pub(super) async fn ensure(&self, workspace: &str) -> Result<bool, Failure> {
         if self.ready.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(false);
         }
         if !self.is_there().await? {
             self.make(workspace).await?;
@@ -73,7 +73,7 @@ impl Target {
             && !branches.iter().any(|branch| branch.name.starts_with(&below));
         self.put_safe.store(is_safe, Ordering::Relaxed);
         self.ready.store(true, Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a PUT to this branch reaches this branch.
@@ -88,12 +88,10 @@ impl Target {
             Some(branch) => Ok(branch.commit_id),
             None => {
                 self.doubt();
-                Err(Failure {
-                    verdict: Verdict::Again,
-                    reason: format!("the branch {} of {} has gone from the server", self.branch, self.repo),
-                    retry_after: None,
-                    is_server_fault: false,
-                })
+                Err(Failure::of_surroundings(
+                    Verdict::Again,
+                    format!("the branch {} of {} has gone from the server", self.branch, self.repo),
+                ))
             }
         }
     }
@@ -149,16 +147,5 @@ impl Target {
 }
 
 fn missing(what: &Missing) -> Failure {
-    Failure { verdict: Verdict::Stop, reason: what.to_string(), retry_after: None, is_server_fault: false }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            verdict: verdict(&error),
-            reason: error.to_string(),
-            retry_after: error.retry_after(),
-            is_server_fault: error.code() == Some(500),
-        }
-    }
+    Failure::of_surroundings(Verdict::Stop, what.to_string())
 }

@@ -20,14 +20,46 @@ pub fn verdict(error: &Error) -> Verdict {
     sort(error.op(), error.kind(), error.request_reached_server())
 }
 
+/// Whether nobody knows what an answer objects to, and it may be what was sent: then less at once finds out, once
+/// waiting has not helped.
+pub fn may_be_content(error: &Error) -> bool {
+    let Kind::Status { code, reason: Reason::Other, .. } = error.kind() else { return false };
+    let speaks_of_paths = carries_content(error.op()) || matches!(error.op(), Op::ReadEntry | Op::ListDir);
+    speaks_of_paths
+        && match code {
+            401 | 403 | 404 | 405 | 407 | 408 | 410 | 421 | 425 | 426 | 429 => false,
+            400..=500 => true,
+            _ => false,
+        }
+}
+
+/// Whether an answer to a commit is the last word on it: nothing of it is still under way.
+pub fn is_over(error: &Error) -> bool {
+    may_be_content(error) && error.code() != Some(409)
+}
+
+fn carries_content(op: Op) -> bool {
+    matches!(
+        op,
+        Op::PutFiles
+            | Op::StageFiles
+            | Op::StageRemovals
+            | Op::BeginUpload
+            | Op::PutPart
+            | Op::MergeWorkspace
+    )
+}
+
 fn sort(op: Op, kind: Kind, reached: bool) -> Verdict {
     let commits = matches!(op, Op::PutFiles | Op::MergeWorkspace);
     let unknown = if commits && reached { Verdict::Ask } else { Verdict::Again };
+    // What a request without content is refused for is no file's fault.
+    let fault = if carries_content(op) { Verdict::Split } else { Verdict::Again };
     match kind {
         Kind::Connect | Kind::Timeout | Kind::Broken | Kind::Tls | Kind::Malformed | Kind::Redirect => {
             unknown
         }
-        Kind::Unsendable => Verdict::Split,
+        Kind::Unsendable => fault,
         Kind::Status { code, reason, .. } => match (code, reason) {
             (401 | 403, _) => Verdict::Stop,
             (_, Reason::NoChanges | Reason::Conflict) => Verdict::Ask,
@@ -37,9 +69,8 @@ fn sort(op: Op, kind: Kind, reached: bool) -> Verdict {
                 Reason::PayloadTooLarge
                 | Reason::PathRefused
                 | Reason::NameTooLong
-                | Reason::TargetMustBeDirectory
-                | Reason::HashMismatch,
-            ) => Verdict::Split,
+                | Reason::TargetMustBeDirectory,
+            ) => fault,
             (429, _) => Verdict::Again,
             (
                 _,
@@ -47,11 +78,12 @@ fn sort(op: Op, kind: Kind, reached: bool) -> Verdict {
                 | Reason::RepoNotFound
                 | Reason::WorkspaceNotFound
                 | Reason::UploadNotFound
+                | Reason::HashMismatch
                 | Reason::NotFound,
             ) => Verdict::Again,
             (408 | 409 | 425 | 500.., _) => unknown,
-            (404 | 405 | 407 | 410 | 421 | 426, _) => Verdict::Again,
-            (400..500, _) => Verdict::Split,
+            // Whatever else is refused: waiting may help, and if not, smaller batches find what is at fault.
+            (400..500, _) => Verdict::Again,
             // A success that is none, and codes that Oxen does not use.
             _ => unknown,
         },
@@ -73,9 +105,8 @@ mod tests {
             let committing = status(Op::MergeWorkspace, code, Reason::Other);
             let expected = match code {
                 401 | 403 => (Verdict::Stop, Verdict::Stop),
-                429 | 404 | 405 | 407 | 410 | 421 | 426 => (Verdict::Again, Verdict::Again),
                 408 | 409 | 425 => (Verdict::Again, Verdict::Ask),
-                400..=499 => (Verdict::Split, Verdict::Split),
+                400..=499 => (Verdict::Again, Verdict::Again),
                 _ => (Verdict::Again, Verdict::Ask),
             };
             assert_eq!((staging, committing), expected, "{code}");
@@ -102,6 +133,11 @@ mod tests {
         assert_eq!(status(Op::PutFiles, 422, Reason::NoChanges), Verdict::Ask);
         assert_eq!(status(Op::PutFiles, 400, Reason::PayloadTooLarge), Verdict::Split);
         assert_eq!(status(Op::PutFiles, 500, Reason::NameTooLong), Verdict::Split);
+        assert_eq!(
+            status(Op::OpenWorkspace, 413, Reason::PayloadTooLarge),
+            Verdict::Again,
+            "no file's fault"
+        );
         assert_eq!(status(Op::MergeWorkspace, 429, Reason::BranchHeadMismatch), Verdict::Again);
         assert_eq!(status(Op::PutPart, 404, Reason::UploadNotFound), Verdict::Again);
     }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Pusher;
-use super::backoff::Backoff;
-use super::deliver::{Failed, Failure};
+use super::deliver::Failed;
+use super::pusher::Failure;
+use super::tries::Tries;
 use super::verdict::Verdict;
+use super::{PushPhase, PushStatus, Pusher};
 use crate::config::{BatchLimits, MessageTemplate, Transport};
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
@@ -41,82 +42,10 @@ pub struct PushOptions {
     pub instance: String,
     /// Requests of one batch under way at once.
     pub concurrency: usize,
+    /// How often the branch is looked at when nothing is to be pushed.
+    pub check_interval: Duration,
     /// Whether to try for ever, or to give up after some tries.
     pub lasting: bool,
-}
-
-/// What the pushing is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum PushPhase {
-    /// Nothing is to be done.
-    #[default]
-    Idle,
-    /// It makes sure of repository and branch.
-    Connecting,
-    /// It settles what was under way.
-    Recovering,
-    /// It lists what the branch holds.
-    Listing,
-    /// It sends content.
-    Staging,
-    /// The request that commits is under way.
-    Committing,
-    /// It compares the branch with what was sent.
-    Proving,
-    /// A try failed; the next comes by itself.
-    Waiting {
-        /// Why, and what to do.
-        reason: String,
-        /// When the next try is due, in milliseconds since the epoch.
-        next_ms: i64,
-        /// Tries that failed in a row.
-        attempts: u32,
-    },
-    /// Nobody is let in; tried again now and then, and at once after a reload.
-    Stopped {
-        /// Why, and what to do.
-        reason: String,
-        /// When the next try is due, in milliseconds since the epoch.
-        next_ms: i64,
-    },
-}
-
-/// How far the batch under way is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BatchProgress {
-    /// Changes in it.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Changes staged.
-    pub files_sent: u64,
-    /// Bytes that the server has.
-    pub bytes_sent: u64,
-}
-
-/// The pushing as it is at a moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PushStatus {
-    /// What it is doing.
-    pub phase: PushPhase,
-    /// The batch under way, or the last one.
-    pub batch: BatchProgress,
-    /// Changes that wait for a batch.
-    pub pending: u64,
-    /// Their bytes.
-    pub pending_bytes: u64,
-    /// Commits proved since the start.
-    pub commits: u64,
-    /// Files in them.
-    pub files_pushed: u64,
-    /// Removals in them.
-    pub files_removed: u64,
-    /// Bytes in them.
-    pub bytes_pushed: u64,
-    /// Files put in quarantine since the start.
-    pub quarantined: u64,
-    /// Changes left out because their file was not what it was.
-    pub dropped: u64,
 }
 
 /// How a worker that does not last ended.
@@ -128,26 +57,10 @@ pub struct PushReport {
     pub failure: Option<String>,
 }
 
-/// Memory for content that is read or sent, for all folders together.
-pub const BUDGET_MIB: usize = 24;
-
-const fn backoff(base: Duration, cap: Duration) -> Backoff {
-    match Backoff::new(base, cap) {
-        Some(backoff) => backoff,
-        None => panic!("the bounds of a backoff are in order"),
-    }
-}
-
-/// Between tries of one request.
-pub(super) const REQUEST_BACKOFF: Backoff = backoff(Duration::from_millis(500), Duration::from_secs(5));
-/// Between tries of a batch.
-const BATCH_BACKOFF: Backoff = backoff(Duration::from_secs(1), Duration::from_secs(300));
-/// Between tries of a target that lets nobody in.
-const STOPPED_RETRY: Duration = Duration::from_secs(15 * 60);
-/// Failures of the server itself after which the content is suspected.
-const SUSPECT_AFTER: u32 = 4;
 /// Tries of a worker that does not last.
 const TRIES_MAX: u32 = 5;
+/// Files of one batch that fail each alone, with nothing that passes, after which the server is at fault.
+const SUSPECTS_MAX: usize = 3;
 /// How long a stop waits for a commit under way, and for a workspace to be given up.
 const STOP_COMMIT_WAIT: Duration = Duration::from_secs(20);
 const STOP_UNDO_WAIT: Duration = Duration::from_secs(3);
@@ -158,27 +71,27 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// Runs until `cancel`, or, when it does not last, until `changes` ends and all of them are delivered or given up.
-/// `kick` cuts a wait short.
+/// `kick` cuts a wait short; `sure` is told once the branch is there and known.
 pub async fn run(
     pusher: Pusher,
     mut changes: mpsc::Receiver<Change>,
     kick: Arc<Notify>,
+    sure: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) -> PushReport {
     let lasting = pusher.options.lasting;
     let mut planner = Planner::new(pusher.options.limits);
     let mut tries = Tries::load(&pusher);
-    let mut open = true;
-    // What an earlier life left under way is settled even when nothing else is to be done.
-    let mut unsettled =
-        pusher.state.open_batches(pusher.options.folder).is_ok_and(|batches| !batches.is_empty());
+    let (mut open, mut sure) = (true, Some(sure));
+    // What an earlier life left under way is settled, and the branch looked at, even when nothing is to be pushed.
+    let mut check_at = Some(Instant::now());
     let failure = loop {
         publish(&pusher, &planner, &tries);
-        if !open && planner.is_empty() && !unsettled {
+        if !open && planner.is_empty() && check_at.is_none() {
             break None;
         }
         let due = planner.due_at().map(|due| if open { due } else { Instant::now() });
-        let at = if unsettled { Some(tries.not_before) } else { due.map(|due| due.max(tries.not_before)) };
+        let at = [due, check_at].into_iter().flatten().min().map(|at| at.max(tries.not_before));
         tokio::select! {
             biased;
             () = cancel.cancelled() => break None,
@@ -186,9 +99,18 @@ pub async fn run(
                 Some(change) => planner.add(change, Instant::now()),
                 None => open = false,
             },
-            () = kick.notified() => tries.not_before = Instant::now(),
+            () = kick.notified() => {
+                tries.not_before = Instant::now();
+                check_at = Some(Instant::now());
+                pusher.target.doubt();
+            }
             () = sleep_until(at), if at.is_some() => {
-                let batch = if unsettled { Vec::new() } else { planner.take(Instant::now()).unwrap_or_default() };
+                let now = Instant::now();
+                let checks = check_at.is_some_and(|at| at <= now);
+                if checks {
+                    pusher.target.doubt();
+                }
+                let batch = if checks { Vec::new() } else { planner.take(now).unwrap_or_default() };
                 let delivery = deliver(&pusher, batch, tries.suspects_content());
                 tokio::pin!(delivery);
                 let result = loop {
@@ -204,13 +126,17 @@ pub async fn run(
                 };
                 match result {
                     Some(Ok(())) => {
-                        unsettled = false;
-                        tries.succeeded(&pusher).await;
+                        if checks {
+                            check_at = lasting.then(|| Instant::now() + pusher.options.check_interval);
+                            // Nobody may wait for it any more.
+                            sure.take().map(|sure| sure.send(()));
+                        }
+                        tries.succeeded(&pusher, checks).await;
                     }
                     Some(Err(Failed { failure, changes })) => {
                         planner.put_back(changes, Instant::now());
                         tries.failed(&pusher, &failure).await;
-                        if !lasting && (failure.verdict == Verdict::Stop || tries.failures >= TRIES_MAX) {
+                        if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
                         }
                     }
@@ -233,11 +159,13 @@ pub async fn run(
     PushReport { status, failure }
 }
 
-/// Delivers one batch, in smaller and smaller ones where something in it is at fault.
+/// Delivers one batch. Where something in it is at fault, or, with `suspects_content`, may be, it goes in smaller and
+/// smaller ones until that is found. A file is only set aside for a reason that nobody knows when others of its batch
+/// went through: else it is the server that is at fault.
 async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) -> Result<(), Failed> {
     if batch.is_empty() {
         // Only what is open is to be settled.
-        return pusher.deliver(batch).await;
+        return pusher.deliver(batch).await.map(|_| ());
     }
     let mut groups = vec![batch];
     if pusher.options.transport == Transport::Put {
@@ -246,20 +174,47 @@ async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) ->
     if suspects_content {
         groups = groups.into_iter().flat_map(halves).collect();
     }
+    let (mut something_passed, mut suspects) = (false, Vec::<(Change, Failure)>::new());
     while let Some(group) = groups.pop() {
-        let Err(Failed { failure, changes }) = pusher.deliver(group).await else { continue };
-        let split = failure.verdict == Verdict::Split || failure.is_server_fault && suspects_content;
-        let outcome = match (&changes[..], split) {
-            ([change], true) => pusher.quarantine(change, &failure.reason).await,
-            (_, true) => {
+        let (failure, changes) = match pusher.deliver(group).await {
+            Ok(was_sent) => {
+                something_passed |= was_sent;
+                continue;
+            }
+            Err(Failed { failure, changes }) => (failure, changes),
+        };
+        let suspected = failure.may_be_content && suspects_content;
+        let outcome = match (&changes[..], failure.verdict) {
+            ([change], Verdict::Split) => pusher.quarantine(change, &failure.reason).await,
+            ([change], _) if suspected => {
+                suspects.push((change.clone(), failure.clone()));
+                // Where one after the other fails and none passes, the rest would fare no better.
+                if something_passed || suspects.len() < SUSPECTS_MAX {
+                    continue;
+                }
+                suspects.pop();
+                Err(failure)
+            }
+            (_, verdict) if verdict == Verdict::Split || suspected => {
                 groups.extend(halves(changes));
                 continue;
             }
             _ => Err(failure),
         };
         if let Err(failure) = outcome {
-            let changes = changes.into_iter().chain(groups.into_iter().flatten()).collect();
+            let suspects = suspects.into_iter().map(|(change, _)| change);
+            let changes = changes.into_iter().chain(suspects).chain(groups.into_iter().flatten()).collect();
             return Err(Failed { failure, changes });
+        }
+    }
+    if !something_passed && let Some((_, failure)) = suspects.first() {
+        let failure = failure.clone();
+        return Err(Failed { failure, changes: suspects.into_iter().map(|(change, _)| change).collect() });
+    }
+    while let Some((change, failure)) = suspects.pop() {
+        if let Err(failure) = pusher.quarantine(&change, &failure.reason).await {
+            let suspects = suspects.into_iter().map(|(change, _)| change);
+            return Err(Failed { failure, changes: suspects.chain([change]).collect() });
         }
     }
     Ok(())
@@ -301,7 +256,7 @@ fn publish(pusher: &Pusher, planner: &Planner, tries: &Tries) {
     pusher.status.send_modify(|status| {
         status.pending = planner.len() as u64;
         status.pending_bytes = planner.bytes();
-        status.phase = match &tries.row {
+        status.phase = match tries.row() {
             None => PushPhase::Idle,
             Some(RetryRow { reason, next_ms, stopped: true, .. }) => {
                 PushPhase::Stopped { reason: reason.clone(), next_ms: *next_ms }
@@ -311,79 +266,4 @@ fn publish(pusher: &Pusher, planner: &Planner, tries: &Tries) {
             }
         };
     });
-}
-
-/// Tries that failed in a row, kept in the state so that a restart does not storm a server that is in trouble.
-struct Tries {
-    failures: u32,
-    server_faults: u32,
-    not_before: Instant,
-    row: Option<RetryRow>,
-}
-
-impl Tries {
-    fn load(pusher: &Pusher) -> Self {
-        let row = pusher.state.retry(pusher.options.folder).unwrap_or_default();
-        // A wall clock that jumped must not make us wait longer than we ever would, and someone who starts the service
-        // has likely done something about a stop.
-        let wait =
-            row.as_ref().filter(|row| !row.stopped && pusher.options.lasting).map_or(Duration::ZERO, |row| {
-                let left = u64::try_from(row.next_ms - now_ms()).unwrap_or(0);
-                Duration::from_millis(left).min(BATCH_BACKOFF.bound(row.attempts))
-            });
-        Self {
-            failures: row.as_ref().map_or(0, |row| row.attempts),
-            server_faults: 0,
-            not_before: Instant::now() + wait,
-            row,
-        }
-    }
-
-    fn suspects_content(&self) -> bool {
-        self.server_faults >= SUSPECT_AFTER
-    }
-
-    async fn succeeded(&mut self, pusher: &Pusher) {
-        let Some(row) = self.row.take() else { return };
-        tracing::info!(
-            folder = %pusher.options.path.display(), tries = row.attempts,
-            "pushing again; it had failed with: {}", row.reason
-        );
-        let folder = pusher.options.folder;
-        *self = Self { failures: 0, server_faults: 0, not_before: Instant::now(), row: None };
-        // Kept in memory too; a row that stays costs one wait after the next start.
-        let _ = pusher.blocking(move |state| state.set_retry(folder, None)).await;
-    }
-
-    async fn failed(&mut self, pusher: &Pusher, failure: &Failure) {
-        self.failures = self.failures.saturating_add(1);
-        self.server_faults = if failure.is_server_fault { self.server_faults + 1 } else { 0 };
-        let stopped = failure.verdict == Verdict::Stop;
-        let wait = match failure.verdict {
-            Verdict::Stop => STOPPED_RETRY,
-            // An answer that only has to be asked for is asked for at once, unless that goes on and on.
-            Verdict::Ask if self.failures <= 2 => Duration::ZERO,
-            _ => BATCH_BACKOFF.wait(self.failures, fastrand::f64(), failure.retry_after),
-        };
-        self.not_before = Instant::now() + wait;
-        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let row = RetryRow {
-            attempts: self.failures,
-            next_ms: now_ms().saturating_add(wait_ms),
-            stopped,
-            reason: failure.reason.clone(),
-        };
-        // One line for each change of state, not for each try.
-        if self.row.as_ref().is_none_or(|known| known.reason != row.reason) {
-            let folder = pusher.options.path.display();
-            if stopped {
-                tracing::error!(%folder, "pushing stopped: {}", row.reason);
-            } else {
-                tracing::warn!(%folder, "pushing failed and is tried again by itself: {}", row.reason);
-            }
-        }
-        self.row = Some(row.clone());
-        let folder = pusher.options.folder;
-        let _ = pusher.blocking(move |state| state.set_retry(folder, Some(&row))).await;
-    }
 }

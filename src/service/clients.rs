@@ -1,9 +1,12 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, Env, KeyError, Server, find_key};
 use crate::oxen::{ApiKey, Client, ClientOptions, Error};
+use crate::push::BUDGET_MIB;
 
 /// Makes the HTTP client of each server, one for all folders that use it.
 #[derive(Debug)]
@@ -17,6 +20,7 @@ struct Made {
     server: Server,
     key: Option<ApiKey>,
     client: Client,
+    budget: Arc<Semaphore>,
 }
 
 /// Why no client can be made.
@@ -44,14 +48,14 @@ impl Clients {
         Self { env, made: Vec::new() }
     }
 
-    /// The client of `server`, with the key as it is now.
+    /// The client of `server`, with the key as it is now, and the memory for what goes there, in MiB.
     ///
     /// # Errors
     /// The key, the CA file or the settings cannot be used.
-    pub fn get(&mut self, server: &Server) -> Result<Client, ClientsError> {
+    pub fn get(&mut self, server: &Server) -> Result<(Client, Arc<Semaphore>), ClientsError> {
         let key = find_key(server, &self.env)?.map(|(key, _)| ApiKey::from(key.expose().to_owned()));
         if let Some(made) = self.made.iter().find(|made| made.server == *server && made.key == key) {
-            return Ok(made.client.clone());
+            return Ok((made.client.clone(), Arc::clone(&made.budget)));
         }
         let ca_pem = match &server.ca_file {
             Some(path) => Some(
@@ -68,8 +72,14 @@ impl Clients {
             silence_timeout: server.request_timeout,
         })?;
         self.made.retain(|made| made.server.name != server.name);
-        self.made.push(Made { server: server.clone(), key, client: client.clone() });
-        Ok(client)
+        let budget = Arc::new(Semaphore::new(BUDGET_MIB));
+        self.made.push(Made {
+            server: server.clone(),
+            key,
+            client: client.clone(),
+            budget: Arc::clone(&budget),
+        });
+        Ok((client, budget))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use crate::config::{Config, Folder, OnDelete};
 use crate::folder::intake::{self, IntakeOptions, IntakeStatus};
 use crate::folder::{Inbox, SettleLimits};
 use crate::oxen::Author;
-use crate::push::worker::{self, BUDGET_MIB};
+use crate::push::worker;
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
 use crate::state::{State, StateError};
 use crate::status::LiveFolder;
@@ -28,7 +28,6 @@ pub(super) enum StartError {
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub state: State,
-    budget: Arc<Semaphore>,
 }
 
 /// A folder at work: one task that takes in, one that pushes, and a bounded queue between them.
@@ -48,7 +47,7 @@ const QUEUE: usize = 1024;
 
 impl Shared {
     pub(super) fn new(state: State) -> Self {
-        Self { state, budget: Arc::new(Semaphore::new(BUDGET_MIB)) }
+        Self { state }
     }
 
     /// Starts a folder; with `lasting` unset it ends when all is pushed that is there.
@@ -59,9 +58,10 @@ impl Shared {
         clients: &mut Clients,
         lasting: bool,
     ) -> Result<RunningFolder, StartError> {
-        let client = clients.get(&folder.server)?;
-        let key = self.state.folder(&folder.id().to_string())?;
-        self.state.trim_history(key)?;
+        let (client, budget) = clients.get(&folder.server)?;
+        let key = self.state.folder(&folder.id().key())?;
+        // Whoever starts it may have done something about what was refused.
+        self.state.release_quarantine(key)?;
         let (intake_status, intake) = watch::channel(IntakeStatus::default());
         let (push_status, push) = watch::channel(PushStatus::default());
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -83,9 +83,10 @@ impl Shared {
             host: host(),
             instance: instance(config),
             concurrency: folder.server.concurrency.get(),
+            check_interval: folder.rescan_interval,
             lasting,
         };
-        let (state, budget) = (self.state.clone(), Arc::clone(&self.budget));
+        let state = self.state.clone();
         let pusher = Pusher::new(options, target, state, Arc::clone(&inbox), budget, push_status);
         let options = IntakeOptions {
             path: folder.path.clone(),
@@ -101,8 +102,14 @@ impl Shared {
         };
         let taking_in =
             intake::run(options, self.state.clone(), inbox, sender, intake_status, cancel.clone());
-        let intake_task = tokio::spawn(taking_in);
-        let push_task = tokio::spawn(worker::run(pusher, receiver, Arc::clone(&kick), cancel.clone()));
+        let (sure, is_sure) = oneshot::channel();
+        let intake_task = tokio::spawn(async move {
+            // One look compares the folder with what the branch was seen to hold. Without it, nothing is known.
+            if lasting || is_sure.await.is_ok() {
+                taking_in.await;
+            }
+        });
+        let push_task = tokio::spawn(worker::run(pusher, receiver, Arc::clone(&kick), sure, cancel.clone()));
         Ok(RunningFolder { folder: folder.clone(), intake, push, kick, cancel, intake_task, push_task })
     }
 }
@@ -136,9 +143,10 @@ impl RunningFolder {
     }
 
     /// Waits until a folder that does not last has done its work.
+    /// `None` in place of a report says that one of its tasks ended by a fault.
     pub(super) async fn finished(self) -> (Folder, IntakeStatus, Option<PushReport>) {
-        let _ = self.intake_task.await;
-        let report = self.push_task.await.ok();
+        let looked = self.intake_task.await;
+        let report = self.push_task.await.ok().filter(|_| looked.is_ok());
         let intake = self.intake.borrow().clone();
         (self.folder, intake, report)
     }

@@ -93,7 +93,7 @@ impl OneShot {
         for running in self.running {
             let cancel = running.canceller();
             let (folder, intake, report) = running.finished().await;
-            let key = self.state.folder(&folder.id().to_string())?;
+            let key = self.state.folder(&folder.id().key())?;
             let problems = self.state.problems(key)?;
             let broken = match &intake.phase {
                 IntakePhase::Broken(reason) => Some(reason.clone()),

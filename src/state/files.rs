@@ -47,6 +47,11 @@ impl FileRow {
             && self.xxh3 == digests.xxh3
             && self.sha256.is_none_or(|sha256| sha256 == digests.sha256)
     }
+
+    /// Whether we compared this content with the branch ourselves, and the folder has had it ever since.
+    pub fn is_proved(&self) -> bool {
+        self.sha256.is_some() && !self.known.gone
+    }
 }
 
 const FILE_COLUMNS: &str =
@@ -103,8 +108,9 @@ impl Reader {
     /// SQLite says no.
     pub fn dirs_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<LocalPath>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT DISTINCT dir FROM file
-             WHERE folder = ?1 AND gone = 0 AND (dir = ?2 OR (dir >= ?3 AND dir < ?4)) ORDER BY dir",
+            // Two queries, since SQLite uses the key's order for neither half of an OR.
+            "SELECT dir FROM file WHERE folder = ?1 AND dir = ?2 AND gone = 0
+             UNION SELECT dir FROM file WHERE folder = ?1 AND dir >= ?3 AND dir < ?4 AND gone = 0 ORDER BY dir",
         )?;
         let (low, high) = range_below(dir);
         let rows = statement
@@ -164,7 +170,8 @@ impl State {
         Ok(statement.exists(params![folder.0, xxh3.to_be_bytes()])?)
     }
 
-    /// Gives rows whose content is on the branch already the signatures that were seen with it.
+    /// Gives rows whose content is on the branch already the signatures that were seen with it; whatever was wrong with
+    /// these files is over.
     ///
     /// # Errors
     /// SQLite says no.
@@ -178,7 +185,10 @@ impl State {
                 "UPDATE file SET mtime_ns = ?4, ctime_ns = ?5, inode = ?6, sha256 = ?7, racy = ?8, gone = 0
                  WHERE folder = ?1 AND dir = ?2 AND name = ?3",
             )?;
+            let mut settled =
+                transaction.prepare_cached("DELETE FROM problem WHERE folder = ?1 AND path = ?2")?;
             for (path, signature, sha256, racy) in seen {
+                settled.execute(params![folder.0, path.as_bytes()])?;
                 let (dir, name) = split(path);
                 statement.execute(params![
                     folder.0,
@@ -226,41 +236,6 @@ impl State {
             Ok(())
         })
     }
-
-    /// Whether the branch was listed for this folder once.
-    ///
-    /// # Errors
-    /// SQLite says no.
-    pub fn is_seeded(&self, folder: FolderKey) -> Result<bool, StateError> {
-        Ok(self.lock().query_row("SELECT seeded FROM folder WHERE id = ?1", [folder.0], |row| row.get(0))?)
-    }
-
-    /// Remembers files that the branch was listed with; what is known better stays.
-    ///
-    /// # Errors
-    /// SQLite says no.
-    pub fn seed_files(&self, folder: FolderKey, listed: &[(LocalPath, u64, u128)]) -> Result<(), StateError> {
-        self.write(|transaction| {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO file (folder, dir, name, size, xxh3) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO NOTHING",
-            )?;
-            for (path, size, xxh3) in listed {
-                let (dir, name) = split(path);
-                statement.execute(params![folder.0, dir, name, size.cast_signed(), xxh3.to_be_bytes()])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Says that [`State::seed_files`] has been given all that the branch holds.
-    ///
-    /// # Errors
-    /// SQLite says no.
-    pub fn set_seeded(&self, folder: FolderKey) -> Result<(), StateError> {
-        self.lock().execute("UPDATE folder SET seeded = 1 WHERE id = ?1", [folder.0])?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -273,31 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_branch_was_listed_with_is_known_by_content_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
-        let folder = state.folder("a").unwrap();
-        state.seed_files(folder, &[(local("x/y"), 3, 7)]).unwrap();
-        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
-        assert_eq!((row.known.signature, row.sha256), (None, None));
-        assert!(row.holds(3, &Digests { sha256: [1; 32], xxh3: 7 }));
-        assert!(!row.holds(4, &Digests { sha256: [1; 32], xxh3: 7 }));
-
-        let signature = Signature { size: 3, mtime_ns: -1, ctime_ns: 5, inode: u64::MAX };
-        state.confirm_files(folder, &[(local("x/y"), signature, [1; 32], true)]).unwrap();
-        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
-        assert_eq!((row.known.signature, row.known.racy), (Some(signature), true));
-        assert!(!row.holds(3, &Digests { sha256: [2; 32], xxh3: 7 }), "from here on both hashes count");
-    }
-
-    #[test]
     fn directories_below_are_found_by_whole_segments() {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = State::open(dir.path()).unwrap();
         let folder = state.folder("a").unwrap();
         let listed: Vec<_> =
             ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();
-        state.seed_files(folder, &listed).unwrap();
+        state.begin_listing(folder).unwrap();
+        state.list_files(folder, &listed).unwrap();
         state.mark_gone(folder, &[local("a/gone/4")]).unwrap();
         let reader = state.reader().unwrap();
         let below = |path: &str| {

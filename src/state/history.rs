@@ -81,19 +81,6 @@ impl State {
     pub fn summary(&self, folder: FolderKey) -> Result<FolderSummary, StateError> {
         summary(&self.lock(), folder)
     }
-
-    /// Drops the oldest of very many commits.
-    ///
-    /// # Errors
-    /// SQLite says no.
-    pub fn trim_history(&self, folder: FolderKey) -> Result<(), StateError> {
-        self.lock().execute(
-            "DELETE FROM commit_made WHERE folder = ?1 AND id <=
-                (SELECT max(id) FROM commit_made WHERE folder = ?1) - ?2",
-            params![folder.0, COMMITS_KEPT],
-        )?;
-        Ok(())
-    }
 }
 
 impl Reader {
@@ -116,6 +103,17 @@ impl Reader {
     pub fn summary(&self, folder: FolderKey) -> Result<FolderSummary, StateError> {
         summary(&self.connection, folder)
     }
+}
+
+/// Forgets the oldest commits beyond those that are kept.
+pub(super) fn trim(connection: &Connection, folder: FolderKey) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM commit_made WHERE folder = ?1 AND id <=
+                (SELECT id FROM commit_made WHERE folder = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![folder.0, COMMITS_KEPT])?;
+    Ok(())
 }
 
 fn retry(connection: &Connection, folder: FolderKey) -> Result<Option<RetryRow>, StateError> {

@@ -2,9 +2,13 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{OptionalExtension, params};
 
 use super::files::split;
+use super::history::trim;
 use super::{FolderKey, State, StateError};
 use crate::content::{Digests, Signature};
 use crate::path::LocalPath;
+
+/// Commits after which the oldest are looked for that need not be kept.
+const TRIM_EVERY: i64 = 256;
 
 /// How far a batch has come, as a later start must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +292,9 @@ impl State {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     params![folder.0, commit_id, now_ms, files, removed, bytes],
                 )?;
+                if transaction.last_insert_rowid() % TRIM_EVERY == 0 {
+                    trim(transaction, folder)?;
+                }
             }
             transaction.execute("DELETE FROM batch WHERE id = ?1", [batch])?;
             Ok(())

@@ -9,6 +9,7 @@
 mod files;
 mod history;
 mod journal;
+mod listing;
 mod open;
 mod problems;
 mod schema;
@@ -16,5 +17,6 @@ mod schema;
 pub use files::{FileRow, KnownFile, Reader};
 pub use history::{CommitRow, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
+pub use listing::Listing;
 pub use open::{FolderKey, SetAside, State, StateError};
 pub use problems::{ProblemKind, ProblemRow};

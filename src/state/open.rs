@@ -71,7 +71,7 @@ pub enum StateError {
 
 impl State {
     /// Opens the state in `dir` for this process alone, making the directory (mode 0700) and the database where they
-    /// are missing. A database that is broken or of a newer version is renamed, and a new one begins.
+    /// are missing. A database that is broken or of another version is renamed, and a new one begins.
     ///
     /// # Errors
     /// The directory cannot be used, or another process has it.
@@ -96,11 +96,13 @@ impl State {
         let path = dir.join(FILE);
         let (connection, set_aside) = match connect(&path) {
             Ok(connection) => (connection, None),
+            // A disk that is full or fails says nothing against the database, and may be well again.
+            Err(Unusable::Database(error)) if !is_broken(&error) => return Err(error.into()),
             Err(reason) => {
                 let moved_to = set_aside(dir).map_err(failed(&path))?;
                 let connection = connect(&path).map_err(|again| match again {
                     Unusable::Database(error) => StateError::Database(error),
-                    Unusable::Newer(_) => StateError::Locked(dir.to_path_buf()),
+                    Unusable::OtherVersion(_) => StateError::Locked(dir.to_path_buf()),
                 })?;
                 (connection, Some(SetAside { moved_to, reason: reason.to_string() }))
             }
@@ -139,13 +141,13 @@ impl State {
     /// SQLite says no.
     pub fn root_id(&self, folder: FolderKey) -> Result<Option<RootId>, StateError> {
         let row = self.lock().query_row(
-            "SELECT root_device, root_inode FROM folder WHERE id = ?1",
+            "SELECT root_device, root_inode, root_born_ns FROM folder WHERE id = ?1",
             [folder.0],
-            |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+            |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?)),
         )?;
         Ok(match row {
-            (Some(device), Some(inode)) => {
-                Some(RootId { device: device.cast_unsigned(), inode: inode.cast_unsigned() })
+            (Some(device), Some(inode), born_ns) => {
+                Some(RootId { device: device.cast_unsigned(), inode: inode.cast_unsigned(), born_ns })
             }
             _ => None,
         })
@@ -157,8 +159,8 @@ impl State {
     /// SQLite says no.
     pub fn set_root_id(&self, folder: FolderKey, id: RootId) -> Result<(), StateError> {
         self.lock().execute(
-            "UPDATE folder SET root_device = ?2, root_inode = ?3 WHERE id = ?1",
-            params![folder.0, id.device.cast_signed(), id.inode.cast_signed()],
+            "UPDATE folder SET root_device = ?2, root_inode = ?3, root_born_ns = ?4 WHERE id = ?1",
+            params![folder.0, id.device.cast_signed(), id.inode.cast_signed(), id.born_ns],
         )?;
         Ok(())
     }
@@ -239,10 +241,18 @@ const BUSY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
-    #[error("it is of a newer oxen-sync (version {0} of the schema)")]
-    Newer(i64),
+    #[error("it is of another version of oxen-sync (its schema has the number {0}, ours {ours})", ours = schema::VERSION)]
+    OtherVersion(i64),
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
+}
+
+/// Whether the file itself is no database, or not a whole one.
+fn is_broken(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
 }
 
 fn connect(path: &Path) -> Result<Connection, Unusable> {
@@ -259,7 +269,7 @@ fn connect(path: &Path) -> Result<Connection, Unusable> {
             schema::create(&transaction)?;
             transaction.commit()?;
         }
-        version if version > schema::VERSION => return Err(Unusable::Newer(version)),
+        version if version != schema::VERSION => return Err(Unusable::OtherVersion(version)),
         _ => {
             let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
@@ -314,13 +324,23 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_a_newer_version_is_set_aside() {
+    fn a_database_that_cannot_be_opened_now_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
-        state.lock().pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
-        drop(state);
-        let (_, set_aside) = State::open(dir.path()).unwrap();
-        assert!(set_aside.unwrap().reason.contains("newer"));
+        fs::create_dir(dir.path().join(FILE)).unwrap();
+        assert!(matches!(State::open(dir.path()), Err(StateError::Database(_))));
+        assert!(dir.path().join(FILE).is_dir(), "it is not set aside");
+    }
+
+    #[test]
+    fn a_database_of_another_version_is_set_aside() {
+        for version in [schema::VERSION - 1, schema::VERSION + 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let (state, _) = State::open(dir.path()).unwrap();
+            state.lock().pragma_update(None, "user_version", version).unwrap();
+            drop(state);
+            let (_, set_aside) = State::open(dir.path()).unwrap();
+            assert!(set_aside.unwrap().reason.contains("another version"));
+        }
     }
 
     #[test]
@@ -330,7 +350,7 @@ mod tests {
         let folder = state.folder("a").unwrap();
         assert_ne!(state.folder("b").unwrap(), folder);
         assert_eq!(state.root_id(folder).unwrap(), None);
-        let id = RootId { device: u64::MAX, inode: 7 };
+        let id = RootId { device: u64::MAX, inode: 7, born_ns: Some(-1) };
         state.set_root_id(folder, id).unwrap();
         drop(state);
         let (state, _) = State::open(dir.path()).unwrap();

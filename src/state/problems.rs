@@ -128,6 +128,17 @@ impl State {
         let connection = self.lock();
         list(&connection, folder, i64::MAX)
     }
+
+    /// Forgets why files were set aside, so that they are tried once more when they are looked at.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn release_quarantine(&self, folder: FolderKey) -> Result<usize, StateError> {
+        Ok(self.lock().execute(
+            "DELETE FROM problem WHERE folder = ?1 AND kind = ?2",
+            params![folder.0, ProblemKind::Quarantined],
+        )?)
+    }
 }
 
 impl Reader {

@@ -1,7 +1,7 @@
 use rusqlite::{Connection, Transaction};
 
-/// Stored in SQLite's `user_version`. A database with a higher one is of a newer oxen-sync and is set aside.
-pub(super) const VERSION: i64 = 1;
+/// Stored in SQLite's `user_version`. A database with another one is set aside.
+pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE folder (
@@ -9,8 +9,11 @@ CREATE TABLE folder (
     key          TEXT NOT NULL UNIQUE,
     root_device  INTEGER,
     root_inode   INTEGER,
+    root_born_ns INTEGER,
     -- Whether the branch was listed once, so that what it holds already is not sent again.
-    seeded       INTEGER NOT NULL DEFAULT 0
+    seeded       INTEGER NOT NULL DEFAULT 0,
+    -- The commit at which the branch is known to hold what the rows of its files say.
+    head         TEXT
 ) STRICT;
 
 -- What is proved to be on the branch. A row without sha256 was only listed there, never read here.
@@ -28,6 +31,8 @@ CREATE TABLE file (
     xxh3       BLOB NOT NULL,
     commit_id  TEXT,
     pushed_ms  INTEGER,
+    -- Whether the listing of the branch that goes on, or that was the last, has shown it.
+    listed     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (folder, dir, name)
 ) STRICT, WITHOUT ROWID;
 

@@ -194,7 +194,7 @@ pub fn report(
         ..FolderReport::default()
     };
     if let Some(reader) = reader
-        && let Some(key) = reader.folder(&id.to_string())?
+        && let Some(key) = reader.folder(&id.key())?
     {
         let summary = reader.summary(key)?;
         let problems = reader.problems(key, PROBLEMS_MAX)?.into_iter().map(|row| ProblemReport {

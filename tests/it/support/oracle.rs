@@ -93,7 +93,8 @@ impl Oracle<'_> {
             let mut below = Vec::new();
             for (dir, nodes) in &level {
                 for node in nodes.iter() {
-                    let path = if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
+                    let path =
+                        if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
                     match &node.kind {
                         Kind::File(content) => {
                             tree.insert(path, *content);

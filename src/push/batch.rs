@@ -1,0 +1,97 @@
+use super::{Pusher, worker};
+use crate::config::MessageFacts;
+use crate::oxen::CommitInfo;
+use crate::path::RepoPath;
+use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, StateError};
+
+/// A batch on its way, with everything that its steps need.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub row: BatchRow,
+    pub changes: Vec<Change>,
+    /// Where each of the changes stands on the branch.
+    pub paths: Vec<RepoPath>,
+    pub info: CommitInfo,
+}
+
+impl Batch {
+    /// Keeps only the changes at `indices`, which are in any order.
+    pub(super) fn retain(&mut self, indices: &[usize]) {
+        let mut keep = vec![false; self.changes.len()];
+        for index in indices {
+            if let Some(slot) = keep.get_mut(*index) {
+                *slot = true;
+            }
+        }
+        let mut at = keep.iter();
+        self.changes.retain(|_| *at.next().unwrap_or(&false));
+        let mut at = keep.iter();
+        self.paths.retain(|_| *at.next().unwrap_or(&false));
+    }
+
+    /// Bytes of all its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.changes.iter().map(bytes_of).sum()
+    }
+}
+
+/// Bytes that a change puts on the branch.
+pub(super) fn bytes_of(change: &Change) -> u64 {
+    match change.kind {
+        ChangeKind::Put { signature, .. } => signature.size,
+        ChangeKind::Remove => 0,
+    }
+}
+
+impl Pusher {
+    /// A batch of `changes` under a number of its own.
+    pub(super) fn new_batch(&self, changes: Vec<Change>, message: String) -> Result<Batch, StateError> {
+        let id = self.state.next_batch_id()?;
+        let row = BatchRow {
+            id,
+            phase: Phase::Staging,
+            transport: BatchTransport::Workspace,
+            // Never one that was used before, also not by a state that was lost: it might hold what was staged then.
+            workspace: format!("{}-{id}-{:x}", self.workspace_prefix(), worker::now_ms()),
+            message,
+        };
+        Ok(self.batch_of(row, changes))
+    }
+
+    /// A batch that the journal knows.
+    pub(super) fn batch_of(&self, row: BatchRow, changes: Vec<Change>) -> Batch {
+        let (changes, paths) = changes
+            .into_iter()
+            .filter_map(|change| {
+                // Names that cannot stand on the branch were refused when they were looked at.
+                let path = RepoPath::for_file(&self.options.remote_dir, &change.path).ok()?;
+                Some((change, path))
+            })
+            .unzip();
+        let author = &self.target.author;
+        let info = CommitInfo {
+            message: row.message.clone(),
+            name: author.name.clone(),
+            email: author.email.clone(),
+        };
+        Batch { row, changes, paths, info }
+    }
+
+    /// The commit's message; `is_new` says of each change whether the branch is not known to hold a file there.
+    pub(super) fn message(&self, changes: &[Change], is_new: &[bool]) -> String {
+        let is_put = |change: &Change| change.kind != ChangeKind::Remove;
+        let puts = changes.iter().filter(|change| is_put(change)).count() as u64;
+        let added =
+            changes.iter().zip(is_new).filter(|(change, is_new)| **is_new && is_put(change)).count() as u64;
+        let facts = MessageFacts {
+            host: &self.options.host,
+            folder: &self.options.path,
+            added,
+            changed: puts - added,
+            removed: changes.len() as u64 - puts,
+            bytes: changes.iter().map(bytes_of).sum(),
+            at: &jiff::Zoned::now(),
+        };
+        self.options.message.render(&facts)
+    }
+}

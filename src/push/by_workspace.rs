@@ -1,0 +1,104 @@
+use super::batch::Batch;
+use super::deliver::Outcome;
+use super::pusher::{Failure, Pusher};
+use super::verdict::{Verdict, is_over, verdict};
+use super::{PushPhase, Target};
+use crate::oxen::Reason;
+
+impl Pusher {
+    /// Stages a batch in a workspace of its own and commits that.
+    pub(super) async fn send_by_workspace(&self, mut batch: Batch) -> Result<Outcome, Failure> {
+        let nothing = Outcome { said_yes: false, unproved: Vec::new() };
+        let Target { client, repo, branch, .. } = &self.target;
+        let source = self.open_source().await?;
+        let gone = source.confirm_removals(self, &batch.changes).await?;
+        batch.retain(&gone);
+        if batch.changes.is_empty() {
+            return Ok(nothing);
+        }
+        self.journal(&batch).await?;
+        self.start_progress(PushPhase::Staging, &batch.changes);
+        let staging = async {
+            let workspace = client.open_workspace(repo, &batch.row.workspace, branch).await?;
+            Ok::<_, Failure>((workspace, self.stage(&source, &batch).await?))
+        };
+        let (workspace, staged) = match staging.await {
+            Ok(staged) => staged,
+            Err(failure) => {
+                self.target.doubt();
+                // What cannot be undone at once is undone by the next recovery.
+                if client.delete_workspace(repo, &batch.row.workspace).await.is_ok() {
+                    self.close(&batch, None, &[]).await?;
+                }
+                return Err(failure);
+            }
+        };
+        let dropped: Vec<_> = (0..batch.changes.len())
+            .filter(|index| !staged.contains(index))
+            .filter_map(|index| batch.changes.get(index).map(|change| change.path.clone()))
+            .collect();
+        batch.retain(&staged);
+        if batch.changes.is_empty() {
+            client.delete_workspace(repo, &batch.row.workspace).await?;
+            self.close(&batch, None, &[]).await?;
+            return Ok(nothing);
+        }
+        let id = batch.row.id;
+        self.blocking(move |state| state.commit_batch(id, &dropped)).await?;
+        self.commit_workspace(&batch, Some(&workspace.commit_id)).await
+    }
+
+    /// Commits a workspace that holds all of `batch`, once: a second request for the same workspace waits for the
+    /// first and then finds it gone (oxen-server 0.65.2), so this may be repeated after a lost answer or a crash.
+    /// `base` is the commit it was opened on, where that is known.
+    pub(super) async fn commit_workspace(
+        &self,
+        batch: &Batch,
+        base: Option<&str>,
+    ) -> Result<Outcome, Failure> {
+        let Target { client, repo, branch, .. } = &self.target;
+        let workspace = &batch.row.workspace;
+        self.phase(PushPhase::Committing);
+        let base = match base {
+            Some(base) => Some(base.to_owned()),
+            None => {
+                let found = client.workspaces(repo).await?.into_iter().find(|found| found.id == *workspace);
+                found.map(|found| found.commit_id)
+            }
+        };
+        let head = client.branch(repo, branch).await?;
+        let has_moved = head.as_ref().map(|head| &head.commit_id) != base.as_ref();
+        if has_moved && self.proof_of_head(batch).await?.is_whole() {
+            // Whoever brought it, the branch holds it: a commit would repeat its parent's content.
+            client.delete_workspace(repo, workspace).await?;
+            return self.settle(batch, None).await;
+        }
+        let error = match client.merge_workspace(repo, workspace, branch, &batch.info).await {
+            Ok(commit) => return self.settle(batch, Some(commit)).await,
+            Err(error) => error,
+        };
+        match (verdict(&error), error.reason()) {
+            (Verdict::Ask, Reason::WorkspaceNotFound) => self.settle(batch, None).await,
+            (Verdict::Ask, Reason::Conflict | Reason::NoChanges) => {
+                client.delete_workspace(repo, workspace).await?;
+                self.settle(batch, None).await
+            }
+            // The server itself says that it is done with the request, and why it came to nothing.
+            (judged, _) if judged == Verdict::Split || is_over(&error) => {
+                if self.proof_of_head(batch).await?.is_whole() {
+                    return self.settle(batch, None).await;
+                }
+                client.delete_workspace(repo, workspace).await?;
+                self.close(batch, None, &[]).await?;
+                self.target.doubt();
+                let verdict = if judged == Verdict::Ask { Verdict::Again } else { judged };
+                Err(Failure { verdict, ..error.into() })
+            }
+            // The workspace stays as it is, and so does the journal.
+            _ => {
+                self.target.doubt();
+                Err(error.into())
+            }
+        }
+    }
+}

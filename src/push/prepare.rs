@@ -1,0 +1,148 @@
+use super::prove::look_up;
+use super::pusher::{Failure, Pusher};
+use super::{PushPhase, Target, prove};
+use crate::content::Signature;
+use crate::path::{LocalPath, RepoPath};
+use crate::state::{Change, ChangeKind, FolderKey, State, StateError};
+
+/// A file whose content is on the branch, with the signature that was seen with it.
+type Confirmed = (LocalPath, Signature, [u8; 32], bool);
+
+/// Changes sorted by what is known of their paths.
+#[derive(Debug, Default)]
+struct Sorted {
+    needed: Vec<Change>,
+    /// Of each of the needed, whether the branch is not known to hold a file there.
+    is_new: Vec<bool>,
+    /// On the branch already, as we proved ourselves.
+    confirmed: Vec<Confirmed>,
+    /// On the branch already, as far as somebody's listing said, or as it was when the folder had the file last.
+    doubtful: Vec<Change>,
+}
+
+impl Pusher {
+    /// Makes sure of the target, settles what is open, and leaves out what needs no sending. Returns the changes to be
+    /// sent and the message of their commit.
+    pub(super) async fn prepare(&self, changes: &[Change]) -> Result<(Vec<Change>, String), Failure> {
+        self.make_sure().await.map_err(Failure::before_content)?;
+        if changes.is_empty() {
+            return Ok((Vec::new(), String::new()));
+        }
+        let (folder, changes) = (self.options.folder, changes.to_vec());
+        let mut sorted = self.blocking(move |state| sort(state, folder, changes)).await?;
+        self.look_into(&mut sorted).await?;
+        let Sorted { needed, is_new, confirmed, .. } = sorted;
+        if !confirmed.is_empty() {
+            tracing::debug!(
+                folder = %self.options.path.display(), files = confirmed.len(), "on the branch already"
+            );
+            self.blocking(move |state| state.confirm_files(folder, &confirmed)).await?;
+        }
+        if needed.is_empty() {
+            return Ok((needed, String::new()));
+        }
+        let message = self.message(&needed, &is_new);
+        let needed = self.clear_the_way(needed, &is_new).await?;
+        self.remove_unproved(&needed).await?;
+        Ok((needed, message))
+    }
+
+    /// Sees to it that the branch is there and holds what it is known to hold, and that nothing of ours is under way.
+    async fn make_sure(&self) -> Result<(), Failure> {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.phase(PushPhase::Connecting);
+        if self.target.ensure(&format!("{}-first", self.workspace_prefix())).await? {
+            self.surveyed.store(false, Relaxed);
+        }
+        self.recover().await?;
+        self.sweep().await?;
+        if !self.surveyed.load(Relaxed) {
+            self.phase(PushPhase::Listing);
+            self.survey().await?;
+            self.surveyed.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Asks the branch about the doubtful ones.
+    async fn look_into(&self, sorted: &mut Sorted) -> Result<(), Failure> {
+        let doubtful = std::mem::take(&mut sorted.doubtful);
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let (changes, paths): (Vec<Change>, Vec<RepoPath>) = doubtful
+            .into_iter()
+            .filter_map(|change| {
+                let path = RepoPath::for_file(&self.options.remote_dir, &change.path).ok()?;
+                Some((change, path))
+            })
+            .unzip();
+        let Target { client, repo, .. } = &self.target;
+        let head = self.target.head().await?;
+        let found = look_up(client, repo, &head, &paths, self.options.concurrency).await?;
+        let mut holds = vec![false; changes.len()];
+        for (index, entry) in found {
+            if let (Some(change), Some(slot)) = (changes.get(index), holds.get_mut(index)) {
+                *slot = prove::holds(change, entry.as_ref());
+            }
+        }
+        for (change, holds) in changes.into_iter().zip(holds) {
+            match change.kind {
+                ChangeKind::Put { signature, digests, racy } if holds => {
+                    sorted.confirmed.push((change.path, signature, digests.sha256, racy));
+                }
+                _ => {
+                    sorted.needed.push(change);
+                    sorted.is_new.push(true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A workspace takes a file for unchanged when the size and the time of storing are those of the content that the
+    /// branch holds at its path, whatever its bytes (oxen-server 0.65.2). Files that were found missing once are
+    /// therefore removed in a commit before: what is not there is not taken for unchanged.
+    async fn remove_unproved(&self, changes: &[Change]) -> Result<(), Failure> {
+        let again: Vec<LocalPath> = {
+            let unproved = self.lock_unproved();
+            let puts = changes.iter().filter(|change| change.kind != ChangeKind::Remove);
+            puts.map(|change| &change.path).filter(|path| unproved.contains(*path)).cloned().collect()
+        };
+        if again.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<_> =
+            again.iter().filter_map(|path| RepoPath::for_file(&self.options.remote_dir, path).ok()).collect();
+        // Should we end in between, the files must be found to differ.
+        let (folder, forgotten) = (self.options.folder, again.clone());
+        self.blocking(move |state| state.forget_files(folder, &forgotten)).await?;
+        self.remove_files(&paths).await?;
+        self.lock_unproved().retain(|path| !again.contains(path));
+        Ok(())
+    }
+}
+
+fn sort(state: &State, folder: FolderKey, changes: Vec<Change>) -> Result<Sorted, StateError> {
+    let mut sorted = Sorted::default();
+    for change in changes {
+        let row = state.file(folder, &change.path)?;
+        match (&change.kind, row) {
+            (ChangeKind::Put { signature, digests, racy }, Some(row))
+                if row.holds(signature.size, digests) =>
+            {
+                if row.is_proved() {
+                    sorted.confirmed.push((change.path, *signature, digests.sha256, *racy));
+                } else {
+                    sorted.doubtful.push(change);
+                }
+            }
+            (ChangeKind::Remove, None) => {}
+            (_, row) => {
+                sorted.is_new.push(row.is_none());
+                sorted.needed.push(change);
+            }
+        }
+    }
+    Ok(sorted)
+}

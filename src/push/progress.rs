@@ -1,0 +1,109 @@
+use super::Pusher;
+use super::batch::bytes_of;
+use crate::state::Change;
+
+/// What the pushing is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PushPhase {
+    /// Nothing is to be done.
+    #[default]
+    Idle,
+    /// It makes sure of repository and branch.
+    Connecting,
+    /// It settles what was under way.
+    Recovering,
+    /// It lists what the branch holds.
+    Listing,
+    /// It sends content.
+    Staging,
+    /// The request that commits is under way.
+    Committing,
+    /// It compares the branch with what was sent.
+    Proving,
+    /// A try failed; the next comes by itself.
+    Waiting {
+        /// Why, and what to do.
+        reason: String,
+        /// When the next try is due, in milliseconds since the epoch.
+        next_ms: i64,
+        /// Tries that failed in a row.
+        attempts: u32,
+    },
+    /// Nobody is let in; tried again now and then, and at once after a reload.
+    Stopped {
+        /// Why, and what to do.
+        reason: String,
+        /// When the next try is due, in milliseconds since the epoch.
+        next_ms: i64,
+    },
+}
+
+/// How far the batch under way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchProgress {
+    /// Changes in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Changes staged.
+    pub files_sent: u64,
+    /// Bytes that the server has.
+    pub bytes_sent: u64,
+}
+
+/// The pushing as it is at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PushStatus {
+    /// What it is doing.
+    pub phase: PushPhase,
+    /// The batch under way, or the last one.
+    pub batch: BatchProgress,
+    /// Changes that wait for a batch.
+    pub pending: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Commits proved since the start.
+    pub commits: u64,
+    /// Files in them.
+    pub files_pushed: u64,
+    /// Removals in them.
+    pub files_removed: u64,
+    /// Bytes in them.
+    pub bytes_pushed: u64,
+    /// Files put in quarantine since the start.
+    pub quarantined: u64,
+    /// Changes left out because their file was not what it was.
+    pub dropped: u64,
+}
+
+impl Pusher {
+    /// Says what is being done.
+    pub(super) fn phase(&self, phase: PushPhase) {
+        self.status.send_if_modified(|status| {
+            let is_new = status.phase != phase;
+            status.phase = phase;
+            is_new
+        });
+    }
+
+    /// A batch sets out.
+    pub(super) fn start_progress(&self, phase: PushPhase, changes: &[Change]) {
+        self.status.send_modify(|status| {
+            status.phase = phase;
+            status.batch = BatchProgress {
+                files: changes.len() as u64,
+                bytes: changes.iter().map(bytes_of).sum(),
+                files_sent: 0,
+                bytes_sent: 0,
+            };
+        });
+    }
+
+    /// So many files are staged, and so many bytes are with the server.
+    pub(super) fn sent(&self, files: u64, bytes: u64) {
+        self.status.send_modify(|status| {
+            status.batch.files_sent += files;
+            status.batch.bytes_sent += bytes;
+        });
+    }
+}

@@ -1,0 +1,138 @@
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::Target;
+use super::progress::PushStatus;
+use super::verdict::{Verdict, may_be_content, verdict};
+use super::worker::PushOptions;
+use crate::folder::Inbox;
+use crate::oxen::Error;
+use crate::path::LocalPath;
+use crate::state::{State, StateError};
+
+/// Memory for content that is read or sent, for all folders of one server together.
+pub const BUDGET_MIB: usize = 24;
+
+/// Delivers batches of one folder to its target.
+#[derive(Debug)]
+pub struct Pusher {
+    /// What to push and how.
+    pub options: PushOptions,
+    /// Where to.
+    pub target: Target,
+    /// What is known and under way.
+    pub state: State,
+    /// Paths that must be looked at again are hinted at here.
+    pub inbox: Arc<Inbox>,
+    /// Memory for content, in MiB, shared by all folders of the server.
+    pub budget: Arc<Semaphore>,
+    /// What is being done.
+    pub status: watch::Sender<PushStatus>,
+    /// The next batch goes by workspace: a PUT may still be at work on the server, and would be refused when it lands
+    /// after the workspace; or a PUT was refused for what a workspace can do.
+    pub(super) put_in_doubt: AtomicBool,
+    /// Files that the server said to have taken and that were not on the branch.
+    unproved: Mutex<HashSet<LocalPath>>,
+    /// Whether workspaces that an earlier life left behind were looked for.
+    pub(super) swept: AtomicBool,
+    /// Whether the branch was compared with what is known of it since it was last in doubt.
+    pub(super) surveyed: AtomicBool,
+}
+
+/// Why a delivery came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub verdict: Verdict,
+    pub reason: String,
+    pub retry_after: Option<Duration>,
+    /// Nobody knows why, and it may be what was sent.
+    pub may_be_content: bool,
+}
+
+impl Failure {
+    /// One that says nothing against what was to be sent.
+    pub(super) fn of_surroundings(verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self { verdict, reason: reason.into(), retry_after: None, may_be_content: false }
+    }
+
+    /// The same where nothing of the content was sent yet.
+    pub(super) fn before_content(self) -> Self {
+        Self { may_be_content: false, ..self }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::of_surroundings(Verdict::Again, error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            verdict: verdict(&error),
+            reason: error.to_string(),
+            retry_after: error.retry_after(),
+            may_be_content: may_be_content(&error),
+        }
+    }
+}
+
+impl Pusher {
+    /// A pusher that has done nothing yet.
+    pub fn new(
+        options: PushOptions,
+        target: Target,
+        state: State,
+        inbox: Arc<Inbox>,
+        budget: Arc<Semaphore>,
+        status: watch::Sender<PushStatus>,
+    ) -> Self {
+        Self {
+            options,
+            target,
+            state,
+            inbox,
+            budget,
+            status,
+            put_in_doubt: AtomicBool::new(false),
+            unproved: Mutex::default(),
+            swept: AtomicBool::new(false),
+            surveyed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn lock_unproved(&self) -> MutexGuard<'_, HashSet<LocalPath>> {
+        self.unproved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for memory for `bytes` of content; more than there is counts as all of it.
+    pub(super) async fn memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let mib = bytes.div_ceil(1 << 20).clamp(1, BUDGET_MIB as u64);
+        let mib = u32::try_from(mib).unwrap_or(u32::MAX);
+        Arc::clone(&self.budget).acquire_many_owned(mib).await.ok()
+    }
+
+    /// What the ids of this folder's workspaces begin with; nobody else's do.
+    pub(super) fn workspace_prefix(&self) -> String {
+        format!("oxen-sync-{}-{}", self.options.instance, self.options.folder.number())
+    }
+
+    /// Runs `work` on the state where blocking is allowed.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&State) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let state = self.state.clone();
+        match tokio::task::spawn_blocking(move || work(&state)).await {
+            Ok(done) => Ok(done?),
+            Err(error) => {
+                Err(Failure::of_surroundings(Verdict::Again, format!("an internal step failed: {error}")))
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+use super::Target;
+use super::pusher::{Failure, Pusher};
+use crate::folder::Hint;
+use crate::path::{LocalPath, RepoPath};
+use crate::state::Listing;
+
+const PAGE_SIZE: usize = 2_000;
+const HISTORY_PAGE_SIZE: usize = 500;
+
+impl Pusher {
+    /// Compares the branch with what is known of it, so that what it holds already is not sent again and what it has
+    /// lost is.
+    ///
+    /// The service asks only whether its last commit is in the branch's history: what other writers did since then is
+    /// theirs. One shot makes sure of every file, and lists the branch whenever others have written to it.
+    pub(super) async fn survey(&self) -> Result<(), Failure> {
+        let folder = self.options.folder;
+        let known = self.blocking(move |state| state.listing(folder)).await?;
+        let head = self.target.head().await?;
+        if known.is_whole {
+            if known.head.as_ref() == Some(&head) {
+                return Ok(());
+            }
+            if self.options.lasting && self.has_ours(&head, &known).await? {
+                return Ok(());
+            }
+        }
+        let was_known = known.is_whole;
+        let (files, lost) = self.list(&head).await?;
+        let path = self.options.path.display();
+        if was_known && lost > 0 {
+            tracing::warn!(
+                folder = %path, files = lost,
+                "the branch has lost files that it held; what the folder still has of them is pushed again"
+            );
+        } else if !was_known && files > 0 {
+            tracing::info!(folder = %path, files, "the branch was listed; what it holds already is not sent again");
+        }
+        if was_known {
+            self.inbox.add(Hint::Tree(LocalPath::root()));
+        }
+        Ok(())
+    }
+
+    /// Whether our last commit is `head` or one before it.
+    async fn has_ours(&self, head: &str, known: &Listing) -> Result<bool, Failure> {
+        let Some(ours) = known.last_commit.as_ref().or(known.head.as_ref()) else { return Ok(false) };
+        let Target { client, repo, .. } = &self.target;
+        for page in 1.. {
+            let commits = client.history(repo, head, page, HISTORY_PAGE_SIZE).await?;
+            if commits.iter().any(|commit| commit.id == *ours) {
+                return Ok(true);
+            }
+            if commits.is_empty() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lists what the branch holds at the folder's place into the state. Memory holds one page. Returns how many files
+    /// there are, and how many are not that were known.
+    async fn list(&self, head: &str) -> Result<(usize, usize), Failure> {
+        let folder = self.options.folder;
+        self.blocking(move |state| state.begin_listing(folder)).await?;
+        let Target { client, repo, .. } = &self.target;
+        let mut dirs = vec![self.options.remote_dir.clone()];
+        let mut files = 0_usize;
+        while let Some(dir) = dirs.pop() {
+            for page in 1.. {
+                let listed = client.list_dir(repo, head, &dir, page, PAGE_SIZE).await?;
+                let Some(listed) = listed.filter(|listed| !listed.entries.is_empty()) else { break };
+                let mut rows = Vec::new();
+                for entry in &listed.entries {
+                    let Some((path, local)) = self.place_of(&dir, &entry.name) else { continue };
+                    match entry.xxh3 {
+                        Some(xxh3) if !entry.is_dir => rows.push((local, entry.size, xxh3)),
+                        _ if entry.is_dir => dirs.push(path),
+                        _ => {}
+                    }
+                }
+                files += rows.len();
+                self.blocking(move |state| state.list_files(folder, &rows)).await?;
+                if page >= listed.total_pages {
+                    break;
+                }
+            }
+        }
+        let head = head.to_owned();
+        let lost = self.blocking(move |state| state.end_listing(folder, &head)).await?;
+        Ok((files, lost))
+    }
+
+    /// A listed name as a path on the branch and in the folder; `None` for names that no folder of ours could hold.
+    fn place_of(&self, dir: &RepoPath, name: &str) -> Option<(RepoPath, LocalPath)> {
+        let path = if dir.is_root() { name.to_owned() } else { format!("{dir}/{name}") };
+        let path = RepoPath::parse(&path).ok()?;
+        let remote_dir = &self.options.remote_dir;
+        let relative = match remote_dir.is_root() {
+            true => path.as_str(),
+            false => path.as_str().strip_prefix(remote_dir.as_str())?.strip_prefix('/')?,
+        };
+        let local = LocalPath::new(relative.as_ref())?;
+        (RepoPath::for_file(remote_dir, &local).ok()? == path).then_some((path, local))
+    }
+}

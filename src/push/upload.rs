@@ -1,0 +1,277 @@
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::FutureExt;
+use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Target;
+use super::batch::Batch;
+use super::pusher::{BUDGET_MIB, Failure, Pusher};
+use super::source::Source;
+use super::stage::{Staged, TRIES};
+use super::verdict::{Verdict, verdict};
+use crate::content::{EntryKind, OpenFile, ReadError};
+use crate::oxen::{Error, PartBody, Reason, Upload, UploadStart};
+use crate::state::ChangeKind;
+
+/// Parts of one file under way at once.
+const PARTS_IN_FLIGHT: usize = 2;
+/// A larger part is not held in memory as a whole: two of this size must fit.
+const PART_HELD_MAX: u64 = (BUDGET_MIB as u64) << 19;
+/// How much of a larger one is held.
+const PIECE_LEN: u64 = 1 << 20;
+
+impl Pusher {
+    /// Sends a file in parts, or without a byte where the server has its content. The server checks the whole against
+    /// the hash that the upload began with; we check it before the last part goes out.
+    pub(super) async fn stage_upload(
+        &self,
+        source: &Source,
+        batch: &Batch,
+        index: usize,
+    ) -> Result<Staged, Failure> {
+        let (Some(change), Some(path)) = (batch.changes.get(index), batch.paths.get(index)) else {
+            return Ok(Vec::new());
+        };
+        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Vec::new()) };
+        let Target { client, repo, .. } = &self.target;
+        let destination = Some((batch.row.workspace.as_str(), path));
+        // An upload lives in the server's memory: one that is lost begins again.
+        for _ in 0..TRIES {
+            let begun =
+                self.tries(|| client.begin_upload(repo, digests.xxh3, signature.size, destination)).await;
+            let upload = match begun {
+                Ok(UploadStart::AlreadyStored) => {
+                    self.sent(1, signature.size);
+                    return Ok(vec![index]);
+                }
+                Ok(UploadStart::AwaitingParts(upload)) => upload,
+                Err(error) if verdict(&error) == Verdict::Split => {
+                    self.quarantine(change, &error.to_string()).await?;
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let root = Arc::clone(&source.root);
+            let local = change.path.clone();
+            let opened = self.blocking(move |_| Ok(root.open_file(&local))).await?;
+            let opened = match opened {
+                Ok(opened) if opened.signature == signature => Arc::new(opened),
+                Ok(_) => {
+                    self.drop_change(&change.path, &ReadError::Changed);
+                    return Ok(Vec::new());
+                }
+                Err(error) => {
+                    self.drop_change(&change.path, &error);
+                    return Ok(Vec::new());
+                }
+            };
+            match self.send_parts(&upload, &opened, digests.xxh3).await {
+                Ok(()) => {
+                    self.sent(1, 0);
+                    return Ok(vec![index]);
+                }
+                Err(PartsError::Source(error)) => {
+                    self.drop_change(&change.path, &error);
+                    return Ok(Vec::new());
+                }
+                Err(PartsError::Request(error)) if error.reason() == Reason::UploadNotFound => {}
+                Err(PartsError::Request(error)) if verdict(&error) == Verdict::Split => {
+                    self.quarantine(change, &error.to_string()).await?;
+                    return Ok(Vec::new());
+                }
+                Err(PartsError::Request(error)) => return Err(error.into()),
+                Err(PartsError::Unfinished) => {}
+                Err(PartsError::Internal(failure)) => return Err(failure),
+            }
+        }
+        Err(Failure {
+            verdict: Verdict::Again,
+            reason: format!("the server lost the upload of {} again and again", change.path),
+            retry_after: None,
+            may_be_content: true,
+        })
+    }
+
+    async fn send_parts(
+        &self,
+        upload: &Upload,
+        opened: &Arc<OpenFile>,
+        xxh3: u128,
+    ) -> Result<(), PartsError> {
+        let size = opened.signature.size;
+        let fits = upload.part_size <= PART_HELD_MAX;
+        let in_flight_max = if fits { PARTS_IN_FLIGHT } else { 1 };
+        let in_flight_max = in_flight_max.min(usize::try_from(upload.part_window).unwrap_or(1)).max(1);
+        let mut in_flight = FuturesUnordered::new();
+        let mut hash = Xxh3::new();
+        let mut completed = false;
+        for number in 1..=upload.num_parts {
+            let is_last = number == upload.num_parts;
+            while in_flight.len() >= in_flight_max || (is_last && !in_flight.is_empty()) {
+                if let Some(sent) = in_flight.next().await {
+                    completed |= sent?;
+                }
+            }
+            let offset = (number - 1) * upload.part_size;
+            let part = Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) };
+            let expected = is_last.then_some(xxh3);
+            if !fits {
+                let permit = self.memory(PIECE_LEN * 2).await;
+                let sent = self.stream_part(upload, number, part, hash, expected).await;
+                drop(permit);
+                let (by_now, is_complete) = sent?;
+                hash = by_now;
+                completed |= is_complete;
+                continue;
+            }
+            // Whoever waits for memory must go on sending what holds some.
+            let memory = self.memory(part.len);
+            tokio::pin!(memory);
+            let permit = loop {
+                tokio::select! {
+                    permit = &mut memory => break permit,
+                    Some(sent) = in_flight.next() => completed |= sent?,
+                }
+            };
+            let (bytes, by_now) = self
+                .blocking(move |_| Ok(part.read(hash, expected)))
+                .await
+                .map_err(PartsError::Internal)?
+                .map_err(PartsError::Source)?;
+            hash = by_now;
+            in_flight.push(self.put_part(upload, number, bytes, permit).boxed());
+        }
+        while let Some(sent) = in_flight.next().await {
+            completed |= sent?;
+        }
+        if completed { Ok(()) } else { Err(PartsError::Unfinished) }
+    }
+
+    async fn put_part(
+        &self,
+        upload: &Upload,
+        number: u64,
+        bytes: Bytes,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<bool, Error> {
+        let Target { client, repo, .. } = &self.target;
+        let len = bytes.len() as u64;
+        let body = || PartBody::Whole(bytes.clone());
+        let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await?;
+        drop(permit);
+        self.sent(0, len);
+        Ok(sent)
+    }
+
+    /// Sends a part that is too large to be held, piece by piece. Returns the hash of all up to its end.
+    async fn stream_part(
+        &self,
+        upload: &Upload,
+        number: u64,
+        part: Part,
+        hash: Xxh3,
+        expected: Option<u128>,
+    ) -> Result<(Xxh3, bool), PartsError> {
+        let Target { client, repo, .. } = &self.target;
+        let len = part.len;
+        let ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>> = Arc::default();
+        let body = || {
+            let pieces = part.clone().pieces(hash.clone(), expected, Arc::clone(&ended));
+            PartBody::Pieces(len, pieces.boxed())
+        };
+        let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await;
+        let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (sent, ended) {
+            (_, Some(Err(error))) => Err(PartsError::Source(error)),
+            (Err(error), _) => Err(PartsError::Request(error)),
+            (Ok(is_complete), Some(Ok(hash))) => {
+                self.sent(0, len);
+                Ok((hash, is_complete))
+            }
+            // An answer before the end of the part.
+            (Ok(_), None) => Err(PartsError::Unfinished),
+        }
+    }
+}
+
+/// A part of an open file.
+#[derive(Debug, Clone)]
+struct Part {
+    file: Arc<OpenFile>,
+    offset: u64,
+    len: u64,
+}
+
+impl Part {
+    /// Reads all of it. The last part makes the upload whole: it goes out only when all that was sent is what was
+    /// hashed, which is what `expected` names.
+    fn read(&self, mut hash: Xxh3, expected: Option<u128>) -> Result<(Bytes, Xxh3), ReadError> {
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+        self.file.file.read_exact_at(&mut bytes, self.offset)?;
+        hash.update(&bytes);
+        self.check(&hash, expected)?;
+        Ok((Bytes::from(bytes), hash))
+    }
+
+    /// The same in pieces; the last one comes only when the check is passed, and `ended` says how that went.
+    fn pieces(
+        self,
+        hash: Xxh3,
+        expected: Option<u128>,
+        ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>>,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+        let end = self.offset + self.len;
+        stream::unfold(Some((self, hash)), move |state| {
+            let ended = Arc::clone(&ended);
+            async move {
+                let (mut part, hash) = state?;
+                let piece = Part { len: PIECE_LEN.min(end - part.offset), ..part.clone() };
+                let is_last = piece.offset + piece.len == end;
+                part.offset += piece.len;
+                let read = tokio::task::spawn_blocking(move || {
+                    piece.read(hash, if is_last { expected } else { None })
+                });
+                let read = read.await.unwrap_or(Err(ReadError::Changed));
+                let end = |how| *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+                match read {
+                    Ok((bytes, hash)) if is_last => {
+                        end(Ok(hash));
+                        Some((Ok(bytes), None))
+                    }
+                    Ok((bytes, hash)) => Some((Ok(bytes), Some((part, hash)))),
+                    Err(error) => {
+                        end(Err(error));
+                        Some((Err(std::io::Error::other("the file changed")), None))
+                    }
+                }
+            }
+        })
+    }
+
+    fn check(&self, hash: &Xxh3, expected: Option<u128>) -> Result<(), ReadError> {
+        let is_still = self.file.look()? == EntryKind::File(self.file.signature);
+        if !is_still || expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
+            return Err(ReadError::Changed);
+        }
+        Ok(())
+    }
+}
+
+enum PartsError {
+    /// The file is not what it was.
+    Source(ReadError),
+    Request(Error),
+    /// All parts were taken and the server did not say that the file is whole.
+    Unfinished,
+    Internal(Failure),
+}
+
+impl From<Error> for PartsError {
+    fn from(error: Error) -> Self {
+        Self::Request(error)
+    }
+}

@@ -1,0 +1,170 @@
+use rusqlite::{OptionalExtension, params};
+
+use super::files::split;
+use super::{FolderKey, State, StateError};
+use crate::path::LocalPath;
+
+/// How far what is known of a branch can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Whether the branch was listed to its end.
+    pub is_whole: bool,
+    /// The commit at which the branch holds exactly what the rows of its files say.
+    pub head: Option<String>,
+    /// The last commit of ours, which every later head has in its history.
+    pub last_commit: Option<String>,
+}
+
+impl State {
+    /// How far what is known of the folder's branch can be trusted.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn listing(&self, folder: FolderKey) -> Result<Listing, StateError> {
+        let connection = self.lock();
+        let (is_whole, head) =
+            connection.query_row("SELECT seeded, head FROM folder WHERE id = ?1", [folder.0], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let last_commit = connection
+            .query_row(
+                "SELECT commit_id FROM commit_made WHERE folder = ?1 ORDER BY id DESC LIMIT 1",
+                [folder.0],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(Listing { is_whole, head, last_commit })
+    }
+
+    /// A listing of the branch begins. Until its end what is known counts as incomplete.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn begin_listing(&self, folder: FolderKey) -> Result<(), StateError> {
+        self.write(|transaction| {
+            transaction.execute("UPDATE folder SET seeded = 0, head = NULL WHERE id = ?1", [folder.0])?;
+            transaction.execute("UPDATE file SET listed = 0 WHERE folder = ?1 AND listed = 1", [folder.0])?;
+            Ok(())
+        })
+    }
+
+    /// Takes in files that the branch was listed with. What is known better stays, unless the branch holds another
+    /// content by now: then that is all that is known.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn list_files(&self, folder: FolderKey, listed: &[(LocalPath, u64, u128)]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            let mut same = transaction.prepare_cached(
+                "UPDATE file SET listed = 1
+                 WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND size = ?4 AND xxh3 = ?5",
+            )?;
+            let mut other = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO file (folder, dir, name, size, xxh3, listed) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+            )?;
+            for (path, size, xxh3) in listed {
+                let (dir, name) = split(path);
+                let row = params![folder.0, dir, name, size.cast_signed(), xxh3.to_be_bytes()];
+                if same.execute(row)? == 0 {
+                    other.execute(row)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The listing came to its end at the commit `head`. Forgets the files that it did not show, and returns how many
+    /// of them had been proved before.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn end_listing(&self, folder: FolderKey, head: &str) -> Result<usize, StateError> {
+        self.write(|transaction| {
+            let lost: i64 = transaction.query_row(
+                "SELECT count(*) FROM file WHERE folder = ?1 AND listed = 0 AND commit_id IS NOT NULL",
+                [folder.0],
+                |row| row.get(0),
+            )?;
+            transaction.execute("DELETE FROM file WHERE folder = ?1 AND listed = 0", [folder.0])?;
+            transaction
+                .execute("UPDATE folder SET seeded = 1, head = ?2 WHERE id = ?1", params![folder.0, head])?;
+            Ok(usize::try_from(lost).unwrap_or(0))
+        })
+    }
+
+    /// A commit of ours stands on top of `parent`. Where the branch was known at `parent`, it is known at `head` now.
+    ///
+    /// # Errors
+    /// SQLite says no; then the branch is listed once more than needed.
+    pub fn advance_head(&self, folder: FolderKey, parent: &str, head: &str) -> Result<(), StateError> {
+        self.lock().execute(
+            "UPDATE folder SET head = ?3 WHERE id = ?1 AND head = ?2",
+            params![folder.0, parent, head],
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::{Digests, Signature};
+    use std::path::Path;
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn what_the_branch_was_listed_with_is_known_by_content_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        state.begin_listing(folder).unwrap();
+        state.list_files(folder, &[(local("x/y"), 3, 7)]).unwrap();
+        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
+        assert_eq!((row.known.signature, row.sha256), (None, None));
+        assert!(row.holds(3, &Digests { sha256: [1; 32], xxh3: 7 }));
+        assert!(!row.holds(4, &Digests { sha256: [1; 32], xxh3: 7 }));
+
+        let signature = Signature { size: 3, mtime_ns: -1, ctime_ns: 5, inode: u64::MAX };
+        state.confirm_files(folder, &[(local("x/y"), signature, [1; 32], true)]).unwrap();
+        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
+        assert_eq!((row.known.signature, row.known.racy), (Some(signature), true));
+        assert!(!row.holds(3, &Digests { sha256: [2; 32], xxh3: 7 }), "from here on both hashes count");
+    }
+
+    #[test]
+    fn what_a_later_listing_does_not_show_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        assert_eq!(state.listing(folder).unwrap(), Listing::default());
+        let (same, other, lost) = ((local("same"), 1, 1), (local("other"), 1, 1), (local("lost"), 1, 1));
+        let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        state.begin_listing(folder).unwrap();
+        state.list_files(folder, &[same.clone(), other.clone(), lost.clone()]).unwrap();
+        assert_eq!(state.end_listing(folder, "c1").unwrap(), 0);
+        for (path, ..) in [&same, &other, &lost] {
+            state.confirm_files(folder, &[(path.clone(), signature, [1; 32], false)]).unwrap();
+        }
+        state.advance_head(folder, "c0", "c2").unwrap();
+        assert_eq!(
+            state.listing(folder).unwrap().head.as_deref(),
+            Some("c1"),
+            "another's commit lies between"
+        );
+        state.advance_head(folder, "c1", "c2").unwrap();
+        assert_eq!(state.listing(folder).unwrap().head.as_deref(), Some("c2"));
+
+        state.begin_listing(folder).unwrap();
+        assert!(!state.listing(folder).unwrap().is_whole);
+        state.list_files(folder, &[same, (local("other"), 1, 2)]).unwrap();
+        state.end_listing(folder, "c9").unwrap();
+        let signature_of = |path| state.file(folder, &local(path)).unwrap().map(|row| row.known.signature);
+        assert_eq!(signature_of("same"), Some(Some(signature)));
+        assert_eq!(signature_of("other"), Some(None), "known by the branch's content alone");
+        assert_eq!(signature_of("lost"), None);
+        assert!(state.listing(folder).unwrap().is_whole);
+    }
+}
