@@ -38,6 +38,8 @@
 //! | [`status`] | reports | changing anything |
 //! | [`cli`] | the commands | how they work |
 
+mod blocking;
+
 pub mod path;
 
 pub mod config;

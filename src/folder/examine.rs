@@ -1,5 +1,6 @@
 //! The look at one path whose time has come: what is it, has it changed, and may it be taken?
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::writers::Writers;
@@ -19,8 +20,15 @@ pub enum Examined {
     Directory,
     /// It is finished and differs from the branch.
     Finished(Change),
-    /// It cannot be taken as it is; the problem is written down. Whether it is another one than before.
-    Problem(ProblemRow, bool),
+    /// It cannot be taken as it is; the problem is written down.
+    Problem {
+        /// The problem.
+        row: ProblemRow,
+        /// Whether it is another one than before.
+        is_new: bool,
+        /// Whether it may pass by itself, without anybody touching the file.
+        passes: bool,
+    },
 }
 
 /// What an examination works with.
@@ -101,7 +109,7 @@ impl Examiner {
             Ok(EntryKind::Unknown) => {
                 self.problem(path, ProblemKind::Unreadable, &"it cannot be looked at", None)
             }
-            Err(error @ OpenError::Io(_)) => self.problem(path, ProblemKind::Unreadable, &error, None),
+            Err(error @ OpenError::Io(_)) => self.unreadable(path, &error, None),
         }
     }
 
@@ -151,7 +159,7 @@ impl Examiner {
         let mut opened = match self.root.open_file(path) {
             Ok(opened) => opened,
             Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => return self.gone(path),
-            Err(error) => return self.problem(path, ProblemKind::Unreadable, &error, Some(seen)),
+            Err(error) => return self.unreadable(path, &error, Some(seen)),
         };
         let signature = opened.signature;
         let moving = Ok(Verdict::Done(Examined::Moving(Some(signature))));
@@ -161,18 +169,19 @@ impl Examiner {
         let hashed = match hash_file(&mut opened) {
             Ok(hashed) => hashed,
             Err(ReadError::Changed) => return moving,
-            Err(ReadError::Open(error)) => {
-                return self.problem(path, ProblemKind::Unreadable, &error, Some(seen));
-            }
+            Err(ReadError::Open(error)) => return self.unreadable(path, &error, Some(seen)),
         };
         // A writer that came while the file was read may just have begun.
-        if !due.overdue && self.writers.has_writer(&opened) {
+        let has_writer = self.writers.has_writer(&opened);
+        if has_writer && !due.overdue {
             return moving;
         }
+        // What a writer changes through a mapping may leave no trace in the signature.
+        let racy = hashed.racy || has_writer;
         if row.is_some_and(|row| row.is_proved() && row.holds(signature.size, &hashed.digests)) {
-            return Ok(Verdict::Confirm(signature, hashed));
+            return Ok(Verdict::Confirm(signature, Hashed { racy, ..hashed }));
         }
-        let kind = ChangeKind::Put { signature, digests: hashed.digests, racy: hashed.racy };
+        let kind = ChangeKind::Put { signature, digests: hashed.digests, racy };
         Ok(Verdict::Done(Examined::Finished(Change { path: path.clone(), kind })))
     }
 
@@ -204,7 +213,31 @@ impl Examiner {
             signature,
         };
         let is_new = self.state.set_problem(self.folder, &row)?;
-        Ok(Verdict::Done(Examined::Problem(row, is_new)))
+        Ok(Verdict::Done(Examined::Problem { row, is_new, passes: false }))
+    }
+
+    /// What the kernel said no to. Whoever forbids it will say when it is allowed; anything else may pass by itself.
+    fn unreadable(
+        &self,
+        path: &LocalPath,
+        error: &OpenError,
+        signature: Option<Signature>,
+    ) -> Result<Verdict, StateError> {
+        let refused = match error {
+            // A writer has leased it: a file server whose client is about to write, for one.
+            OpenError::Io(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(Verdict::Done(Examined::Moving(signature)));
+            }
+            OpenError::Io(error) => error.kind() == ErrorKind::PermissionDenied,
+            _ => true,
+        };
+        let verdict = self.problem(path, ProblemKind::Unreadable, error, signature)?;
+        Ok(match verdict {
+            Verdict::Done(Examined::Problem { row, is_new, .. }) => {
+                Verdict::Done(Examined::Problem { row, is_new, passes: !refused })
+            }
+            other => other,
+        })
     }
 }
 
@@ -355,7 +388,9 @@ mod tests {
             ["back\\slash", "large"].map(|name| Due { path: local(name), seen: None, overdue: false });
         for due in names.into_iter().chain([latin]) {
             let first = f.due(due.clone());
-            assert!(matches!(first, Examined::Problem(ref row, true) if row.kind == ProblemKind::Refused));
+            assert!(
+                matches!(first, Examined::Problem { ref row, is_new: true, .. } if row.kind == ProblemKind::Refused)
+            );
             assert_eq!(f.due(due), Examined::Nothing, "told once");
         }
         f.examiner.max_file_size = None;

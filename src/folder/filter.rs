@@ -1,8 +1,14 @@
+use std::io::Read;
 use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::content::{OpenError, RootDir};
 use crate::path::LocalPath;
+
+/// The file in a folder that may leave more of it out.
+pub(super) const IGNORE_FILE: &str = ".oxenignore";
+const IGNORE_FILE_MAX: u64 = 1024 * 1024;
 
 /// Which paths of a folder count: patterns with gitignore's meaning.
 ///
@@ -15,12 +21,29 @@ pub struct Filter {
 
 /// A pattern that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the pattern {pattern:?} cannot be read: {reason}")]
+#[error("the pattern \"{pattern}\" cannot be read: {reason}")]
 pub struct FilterError {
     /// The pattern as it was written.
     pub pattern: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// Why a folder's `.oxenignore` cannot be used. What it would leave out must not be pushed, so nothing is.
+#[derive(Debug, thiserror::Error)]
+pub enum IgnoreFileError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] OpenError),
+    /// It is not text.
+    #[error("{0}")]
+    Read(#[from] std::io::Error),
+    /// It is larger than 1 MiB.
+    #[error("it is larger than 1 MiB")]
+    TooLarge,
+    /// A line of it is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] FilterError),
 }
 
 impl Filter {
@@ -37,6 +60,27 @@ impl Filter {
         let exclude = build(exclude.into_iter().chain(oxenignore.lines()))?;
         let include = build(include)?;
         Ok(Self { exclude, include: (!include.is_empty()).then_some(include) })
+    }
+
+    /// The same with the `.oxenignore` that the folder has by now, if it has one.
+    ///
+    /// # Errors
+    /// It is there and cannot be used.
+    pub fn of_folder(
+        exclude: &[String],
+        include: &[String],
+        root: &RootDir,
+    ) -> Result<Self, IgnoreFileError> {
+        let mut ignore = String::new();
+        match root.open_file(&LocalPath::root().join(IGNORE_FILE.as_ref())) {
+            Ok(opened) if opened.signature.size > IGNORE_FILE_MAX => return Err(IgnoreFileError::TooLarge),
+            Ok(opened) => {
+                opened.file.take(IGNORE_FILE_MAX).read_to_string(&mut ignore)?;
+            }
+            Err(OpenError::Gone) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self::new(exclude.iter().map(String::as_str), include.iter().map(String::as_str), &ignore)?)
     }
 
     /// Whether the directory, and so all below it, is left out.
@@ -111,6 +155,23 @@ mod tests {
         assert!(filter.excludes_file(&local("d/a.bin")));
         assert!(filter.excludes_file(&local("raw/a.part")));
         assert!(!filter.excludes_dir(&local("d")), "a directory is entered for what may lie in it");
+    }
+
+    #[test]
+    fn an_ignore_file_counts_or_stops_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        let filter = || Filter::of_folder(&["*.tmp".to_owned()], &[], &root);
+        assert!(!filter().unwrap().excludes_file(&local("secret")));
+        std::fs::write(dir.path().join(IGNORE_FILE), "secret\n").unwrap();
+        assert!(filter().unwrap().excludes_file(&local("secret")));
+        std::fs::write(dir.path().join(IGNORE_FILE), "[z-a]\n").unwrap();
+        assert!(matches!(filter(), Err(IgnoreFileError::Pattern(_))));
+        std::fs::write(dir.path().join(IGNORE_FILE), b"\xff").unwrap();
+        assert!(matches!(filter(), Err(IgnoreFileError::Read(_))));
+        std::fs::remove_file(dir.path().join(IGNORE_FILE)).unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.path().join(IGNORE_FILE)).unwrap();
+        assert!(matches!(filter(), Err(IgnoreFileError::Unreadable(_))), "it is not silently left out");
     }
 
     #[test]

@@ -9,12 +9,14 @@ pub mod examine;
 mod filter;
 mod hints;
 pub mod intake;
+mod remote;
+mod root_check;
 pub mod scan;
 mod settle;
 mod watch;
 pub mod writers;
 
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, IgnoreFileError};
 pub use hints::{Hint, Hints};
 pub use settle::{Due, SettleLimits, SettleStage};
 pub use watch::{Coverage, Inbox, TreeWatch};

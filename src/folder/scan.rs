@@ -80,6 +80,8 @@ impl Scan<'_> {
     ) -> Result<ScanSummary, ScanError> {
         let mut summary = ScanSummary { complete: true, ..ScanSummary::default() };
         let mut visited = HashSet::new();
+        // Directories whose content is there and was not seen.
+        let mut hidden = HashSet::new();
         let mut stack = vec![start.clone()];
         while let Some(dir) = stack.pop() {
             if self.cancel.is_cancelled() {
@@ -93,9 +95,17 @@ impl Scan<'_> {
                 Ok(entries) => entries,
                 // It went away, or something else took its name: what was known in it is gone.
                 Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
+                Err(OpenError::Mounted) => {
+                    hidden.insert(dir.clone());
+                    if report(Finding::Skipped(dir, MOUNT)).is_break() {
+                        summary.complete = false;
+                        return Ok(summary);
+                    }
+                    continue;
+                }
                 Err(error) => {
                     summary.complete = false;
-                    visited.insert(dir.clone());
+                    hidden.insert(dir.clone());
                     if report(Finding::Unreadable(dir, error.to_string())).is_break() {
                         return Ok(summary);
                     }
@@ -105,8 +115,8 @@ impl Scan<'_> {
             summary.dirs += 1;
             let known = self.reader.files_in(self.folder, &dir)?;
             let below_from = stack.len();
-            let ended = self.compare(&dir, entries, known, &mut stack, &mut summary, report).is_break();
-            if ended {
+            let mut seen = Seen { stack: &mut stack, hidden: &mut hidden, summary: &mut summary };
+            if self.compare(&dir, entries, known, &mut seen, report).is_break() {
                 summary.complete = false;
                 return Ok(summary);
             }
@@ -114,7 +124,7 @@ impl Scan<'_> {
             stack[below_from..].reverse();
             visited.insert(dir);
         }
-        if self.report_vanished(start, &visited, report)?.is_break() {
+        if self.report_vanished(start, &visited, &hidden, report)?.is_break() {
             summary.complete = false;
         }
         Ok(summary)
@@ -126,10 +136,10 @@ impl Scan<'_> {
         dir: &LocalPath,
         entries: Vec<DirEntry>,
         known: Vec<KnownFile>,
-        stack: &mut Vec<LocalPath>,
-        summary: &mut ScanSummary,
+        seen: &mut Seen<'_>,
         report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        let Seen { stack, hidden, summary } = seen;
         let mut known = known.into_iter().peekable();
         for entry in entries {
             let name = entry.name.as_encoded_bytes();
@@ -161,7 +171,10 @@ impl Scan<'_> {
                     }
                 }
                 EntryKind::Dir { .. } if self.filter.excludes_dir(&path) => {}
-                EntryKind::Dir { .. } => report(Finding::Skipped(path, MOUNT))?,
+                EntryKind::Dir { .. } => {
+                    hidden.insert(path.clone());
+                    report(Finding::Skipped(path, MOUNT))?;
+                }
                 EntryKind::Symlink if self.filter.excludes_file(&path) => {}
                 EntryKind::Symlink => report(Finding::Skipped(path, SYMLINK))?,
                 EntryKind::Special if self.filter.excludes_file(&path) => {}
@@ -195,20 +208,18 @@ impl Scan<'_> {
         report(Finding::Gone(path))
     }
 
-    /// Reports what is known in directories below `start` that the walk did not come to.
+    /// Reports what is known in directories below `start` that the walk did not come to. Below a directory that was not
+    /// seen, nothing is known to be gone.
     fn report_vanished(
         &self,
         start: &LocalPath,
         visited: &HashSet<LocalPath>,
+        hidden: &HashSet<LocalPath>,
         report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ScanError> {
         for dir in self.reader.dirs_below(self.folder, start)? {
-            let hidden = self.filter.excludes_dir(&dir)
-                || ancestors(&dir).any(|above| {
-                    // Below a directory that could not be listed nothing is known to be gone.
-                    visited.contains(&above) && self.is_unlisted(&above)
-                });
-            if visited.contains(&dir) || hidden {
+            let is_hidden = || hidden.contains(&dir) || ancestors(&dir).any(|above| hidden.contains(&above));
+            if visited.contains(&dir) || self.filter.excludes_dir(&dir) || is_hidden() {
                 continue;
             }
             for row in self.reader.files_in(self.folder, &dir)? {
@@ -219,10 +230,15 @@ impl Scan<'_> {
         }
         Ok(ControlFlow::Continue(()))
     }
+}
 
-    fn is_unlisted(&self, dir: &LocalPath) -> bool {
-        matches!(self.root.read_dir(dir), Err(OpenError::Io(_)))
-    }
+/// What a walk has come to.
+struct Seen<'a> {
+    /// Directories still to be listed.
+    stack: &'a mut Vec<LocalPath>,
+    /// Directories whose content is there and was not seen.
+    hidden: &'a mut HashSet<LocalPath>,
+    summary: &'a mut ScanSummary,
 }
 
 fn ancestors(path: &LocalPath) -> impl Iterator<Item = LocalPath> {

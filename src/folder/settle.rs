@@ -42,6 +42,16 @@ struct Entry {
     busy: bool,
 }
 
+impl Entry {
+    /// What the path has waited for us since it was due is not its own restlessness: it brings the maximum wait, at
+    /// which a file is taken with its writer, no nearer.
+    fn forgive(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.due);
+        self.first += late;
+        self.deadline += late;
+    }
+}
+
 /// A path whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
@@ -86,7 +96,7 @@ impl SettleStage {
     pub fn found(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
         match self.entries.get_mut(path) {
             // An event or an earlier look is quicker to be believed than this one.
-            Some(entry) if entry.seen.is_none() || entry.seen == signature => {}
+            Some(entry) if !entry.examining && (entry.seen.is_none() || entry.seen == signature) => {}
             _ => self.restart(path, now, signature),
         }
     }
@@ -105,6 +115,7 @@ impl SettleStage {
             let path = path.clone();
             self.by_due.pop_first();
             if let Some(entry) = self.entries.get_mut(&path) {
+                entry.forgive(now);
                 entry.examining = true;
                 entry.touched_meanwhile = false;
                 let overdue = now.saturating_duration_since(entry.first) >= self.limits.max_wait;
@@ -181,6 +192,7 @@ impl SettleStage {
             entry.touched_meanwhile = true;
             return;
         }
+        entry.forgive(now);
         self.by_due.remove(&(entry.due, path.clone()));
         entry.due = (now + limits.quiet).min(entry.deadline).max(now);
         self.by_due.insert((entry.due, path.clone()));
@@ -257,6 +269,29 @@ mod tests {
             Some(now + seconds(2.0)),
             "once quiet, it is looked at as soon as any other"
         );
+    }
+
+    #[test]
+    fn a_quiet_file_that_waits_for_us_is_not_overdue() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), start);
+        stage.touch(&local("b"), start);
+        let late = start + LIMITS.max_wait * 3;
+        assert!(!stage.take_due(late, 1)[0].overdue);
+        stage.touch(&local("b"), late);
+        assert!(!stage.take_due(late + seconds(2.0), 1)[0].overdue, "nor is one that is touched meanwhile");
+    }
+
+    #[test]
+    fn what_a_scan_finds_during_an_examination_voids_it() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        stage.touch(&local("a"), start);
+        assert_eq!(stage.take_due(start + seconds(2.0), 9).len(), 1);
+        stage.found(&local("a"), Some(signature), start + seconds(2.1));
+        assert!(!stage.settled(&local("a"), start + seconds(2.2)));
     }
 
     #[test]

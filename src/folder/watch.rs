@@ -60,10 +60,14 @@ pub enum Coverage {
     /// Every directory.
     #[default]
     Full,
-    /// Only the first `watched` directories: `fs.inotify.max_user_watches` is used up.
-    LimitReached {
+    /// Not all directories, mostly since `fs.inotify.max_user_watches` is used up.
+    Partial {
         /// Directories that are watched.
         watched: usize,
+        /// Directories that are not, as far as they are known.
+        missing: usize,
+        /// Why the last of them is not, and what to do.
+        reason: String,
     },
     /// Nothing: no inotify instance is to be had (`fs.inotify.max_user_instances`), or the filesystem tells of no
     /// remote changes.
@@ -77,8 +81,17 @@ pub enum Coverage {
 pub struct TreeWatch {
     watcher: Mutex<RecommendedWatcher>,
     root: PathBuf,
-    watched: Mutex<BTreeSet<LocalPath>>,
-    limit_reached: Mutex<bool>,
+    inbox: Arc<Inbox>,
+    covered: Mutex<Covered>,
+}
+
+/// Which directories are watched, and which ought to be.
+#[derive(Debug, Default)]
+struct Covered {
+    watched: BTreeSet<LocalPath>,
+    missing: BTreeSet<LocalPath>,
+    /// Why the last one is missing.
+    reason: String,
 }
 
 /// Watches asked for at once.
@@ -90,25 +103,27 @@ impl TreeWatch {
     /// # Errors
     /// No inotify instance is to be had.
     pub fn new(root: &Path, inbox: Arc<Inbox>) -> notify::Result<Self> {
-        let kinds = EventKindMask::CREATE
-            | EventKindMask::REMOVE
-            | EventKindMask::MODIFY_DATA
-            | EventKindMask::MODIFY_META
-            | EventKindMask::MODIFY_NAME
-            | EventKindMask::ACCESS_CLOSE;
-        let config = Config::default().with_follow_symlinks(false).with_event_kinds(kinds);
-        let at = root.to_path_buf();
-        let handler = move |event: notify::Result<Event>| {
-            for hint in hints_of(&at, event) {
-                inbox.add(hint);
-            }
-        };
         Ok(Self {
-            watcher: Mutex::new(RecommendedWatcher::new(handler, config)?),
+            watcher: Mutex::new(watcher(root, &inbox)?),
             root: root.to_path_buf(),
-            watched: Mutex::default(),
-            limit_reached: Mutex::default(),
+            inbox,
+            covered: Mutex::default(),
         })
+    }
+
+    /// Begins anew without watches: after the kernel has lost events, nobody knows which directories are those that are
+    /// watched under their names.
+    pub fn reset(&self) {
+        let mut covered = lock(&self.covered);
+        match watcher(&self.root, &self.inbox) {
+            Ok(fresh) => {
+                *lock(&self.watcher) = fresh;
+                covered.watched.clear();
+                covered.missing.clear();
+            }
+            // The old one is better than none; the rescans make good what it does not see.
+            Err(error) => covered.reason = error.to_string(),
+        }
     }
 
     /// Watches `start` and every directory below it that `filter` lets through, and stops watching what was watched
@@ -138,36 +153,40 @@ impl TreeWatch {
         }
         self.watch(batch);
         let stale: Vec<_> = {
-            let watched = lock(&self.watched);
-            below(&watched, start).filter(|path| !found.contains(path)).cloned().collect()
+            let covered = lock(&self.covered);
+            covered.at_and_below(start).filter(|path| !found.contains(path)).collect()
         };
         self.unwatch(&stale);
     }
 
     /// Watches one directory that is not watched yet.
     pub fn cover_one(&self, dir: &LocalPath) {
-        if !lock(&self.watched).contains(dir) {
+        if !lock(&self.covered).watched.contains(dir) {
             self.watch(vec![dir.clone()]);
         }
     }
 
     /// Stops watching `start` and everything below it.
     pub fn uncover(&self, start: &LocalPath) {
-        let stale: Vec<_> = below(&lock(&self.watched), start).cloned().collect();
+        let stale: Vec<_> = lock(&self.covered).at_and_below(start).collect();
         self.unwatch(&stale);
     }
 
     /// How many directories are watched.
     pub fn watched(&self) -> usize {
-        lock(&self.watched).len()
+        lock(&self.covered).watched.len()
     }
 
     /// How much of the folder is covered.
     pub fn coverage(&self) -> Coverage {
-        if *lock(&self.limit_reached) {
-            Coverage::LimitReached { watched: self.watched() }
-        } else {
-            Coverage::Full
+        let covered = lock(&self.covered);
+        if covered.missing.is_empty() {
+            return Coverage::Full;
+        }
+        Coverage::Partial {
+            watched: covered.watched.len(),
+            missing: covered.missing.len(),
+            reason: covered.reason.clone(),
         }
     }
 
@@ -178,45 +197,125 @@ impl TreeWatch {
         };
         let mut operations: Vec<_> =
             dirs.iter().map(|path| PathOp::Watch(path.under(&self.root), config(path))).collect();
-        let mut failed = BTreeSet::new();
-        let mut limit_reached = false;
+        let mut gone = BTreeSet::new();
+        let mut missing = BTreeSet::new();
+        let mut reason = None;
         while !operations.is_empty() {
             let Err(error) = lock(&self.watcher).update_paths(std::mem::take(&mut operations)) else { break };
-            let path = error.origin.as_ref().map(|operation| operation.as_path().to_path_buf());
-            if let Some(path) = path.as_deref().and_then(|path| LocalPath::below(&self.root, path)) {
-                failed.insert(path);
+            let failed = error.origin.as_ref().and_then(|at| LocalPath::below(&self.root, at.as_path()));
+            let rest = error.remaining.iter().filter_map(|op| LocalPath::below(&self.root, op.as_path()));
+            match (why(&error.source), failed) {
+                // Gone already, or not readable: the scan tells which, for this entry alone.
+                (None, Some(path)) => {
+                    gone.insert(path);
+                }
+                (Some(Why::ThisOne(text)), Some(path)) => {
+                    missing.insert(path);
+                    reason = Some(text);
+                }
+                (Some(Why::All(text) | Why::ThisOne(text)), failed) => {
+                    missing.extend(failed.into_iter().chain(rest));
+                    reason = Some(text);
+                    break;
+                }
+                (None, None) => {
+                    missing.extend(rest);
+                    reason =
+                        Some("the kernel's watcher has ended; a new one begins at the next scan".to_owned());
+                    break;
+                }
             }
-            if matches!(error.source.kind, ErrorKind::MaxFilesWatch) {
-                limit_reached = true;
-                failed.extend(
-                    error.remaining.iter().filter_map(|op| LocalPath::below(&self.root, op.as_path())),
-                );
-                break;
-            }
-            // Gone already, or not readable: the scan tells which, for this entry alone.
             operations = error.remaining;
         }
-        if limit_reached {
-            *lock(&self.limit_reached) = true;
+        let mut covered = lock(&self.covered);
+        for path in dirs {
+            if missing.contains(&path) {
+                covered.watched.remove(&path);
+                covered.missing.insert(path);
+            } else {
+                covered.missing.remove(&path);
+                if !gone.contains(&path) {
+                    covered.watched.insert(path);
+                }
+            }
         }
-        lock(&self.watched).extend(dirs.into_iter().filter(|path| !failed.contains(path)));
+        if let Some(reason) = reason {
+            covered.reason = reason;
+        }
     }
 
     fn unwatch(&self, dirs: &[LocalPath]) {
-        if dirs.is_empty() {
-            return;
-        }
         for path in dirs {
             // Mostly the kernel has forgotten it already.
             let _ = lock(&self.watcher).unwatch(&path.under(&self.root));
         }
-        let mut watched = lock(&self.watched);
+        let mut covered = lock(&self.covered);
         for path in dirs {
-            watched.remove(path);
+            covered.watched.remove(path);
+            covered.missing.remove(path);
         }
-        drop(watched);
-        *lock(&self.limit_reached) = false;
     }
+}
+
+impl Covered {
+    /// What is watched, or ought to be, at `start` and below.
+    fn at_and_below(&self, start: &LocalPath) -> impl Iterator<Item = LocalPath> {
+        below(&self.watched, start)
+            .chain(below(&self.missing, start))
+            .cloned()
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+/// Why a directory is not watched although it is there.
+enum Why {
+    /// For a reason of its own.
+    ThisOne(String),
+    /// For one that holds for all that follow.
+    All(String),
+}
+
+/// `None` where the directory is gone or may not be read.
+fn why(error: &notify::Error) -> Option<Why> {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Some(Why::All(raise_limit())),
+        ErrorKind::PathNotFound | ErrorKind::WatchNotFound => None,
+        ErrorKind::Io(error) => match error.kind() {
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::PermissionDenied => None,
+            _ => Some(Why::ThisOne(error.to_string())),
+        },
+        _ => Some(Why::ThisOne(error.to_string())),
+    }
+}
+
+/// That the limit of watches is reached, and the command that raises it.
+fn raise_limit() -> String {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_watches";
+    let limit = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let wanted = limit.unwrap_or_default().saturating_mul(4).max(1_048_576);
+    format!(
+        "the kernel allows no more watches; raise the limit with: sysctl fs.inotify.max_user_watches={wanted}"
+    )
+}
+
+fn watcher(root: &Path, inbox: &Arc<Inbox>) -> notify::Result<RecommendedWatcher> {
+    let kinds = EventKindMask::CREATE
+        | EventKindMask::REMOVE
+        | EventKindMask::MODIFY_DATA
+        | EventKindMask::MODIFY_META
+        | EventKindMask::MODIFY_NAME
+        | EventKindMask::ACCESS_CLOSE;
+    let config = Config::default().with_follow_symlinks(false).with_event_kinds(kinds);
+    let (at, inbox) = (root.to_path_buf(), Arc::clone(inbox));
+    let handler = move |event: notify::Result<Event>| {
+        for hint in hints_of(&at, event) {
+            inbox.add(hint);
+        }
+    };
+    RecommendedWatcher::new(handler, config)
 }
 
 impl std::fmt::Debug for TreeWatch {
@@ -317,6 +416,24 @@ mod tests {
         watch.cover(&local("a"), device(dir.path()), &no_filter());
         fs::write(dir.path().join("a/f"), "x").unwrap();
         hinted(&inbox, &Hint::Path(local("a/f"))).await;
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_begins_anew_sees_what_stands_under_a_name_by_now() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        // As after lost events: another directory stands under the name, and nobody was told.
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        watch.reset();
+        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        inbox.take();
+        fs::write(dir.path().join("a/f"), "x").unwrap();
+        hinted(&inbox, &Hint::Path(local("a/f"))).await;
+        assert_eq!((watch.watched(), watch.coverage()), (3, Coverage::Full));
     }
 
     #[test]

@@ -231,9 +231,8 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     (report.state, report.why) = state_of(intake, push);
     report.coverage = match &intake.coverage {
         Coverage::Full => None,
-        Coverage::LimitReached { watched } => Some(format!(
-            "only {watched} directories are watched, the kernel allows no more; the rest is scanned every minute; \
-             raise it with: sysctl fs.inotify.max_user_watches=1048576"
+        Coverage::Partial { watched, missing, reason } => Some(format!(
+            "{watched} directories are watched and {missing} are not, so everything is scanned every minute: {reason}"
         )),
         Coverage::None { reason } => Some(reason.clone()),
     };

@@ -1,0 +1,90 @@
+//! The shell around a folder's stages: owns its watches, its scan, its clock, and hands finished changes on.
+
+mod look;
+mod problems;
+mod scans;
+mod session;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use self::session::Session;
+pub use self::status::{IntakePhase, IntakeStatus};
+use super::writers::Writers;
+use super::{Inbox, SettleLimits};
+use crate::path::RepoPath;
+use crate::state::{Change, FolderKey, State};
+
+/// What an intake is to do.
+#[derive(Debug, Clone)]
+pub struct IntakeOptions {
+    /// The folder, absolute.
+    pub path: PathBuf,
+    /// Its number in the state.
+    pub folder: FolderKey,
+    /// Where it stands on the branch.
+    pub remote_dir: RepoPath,
+    /// Patterns of what is left out, in order.
+    pub exclude: Vec<String>,
+    /// Patterns of what alone counts; none for everything.
+    pub include: Vec<String>,
+    /// How long a file must hold still.
+    pub settle: SettleLimits,
+    /// Larger files are refused, in bytes.
+    pub max_file_size: Option<u64>,
+    /// Whether a file that is gone here is to go from the branch.
+    pub mirror: bool,
+    /// How often everything is looked at without an event.
+    pub rescan_interval: Duration,
+    /// Whether to go on watching, or to end after one look at everything.
+    pub lasting: bool,
+}
+
+/// How often a folder that cannot be used is tried again.
+const BROKEN_RETRY: Duration = Duration::from_secs(2);
+
+/// Runs the intake of one folder until `cancel`, or, when it is not lasting, until everything was looked at once.
+/// Finished changes go to `out`; when that is full, nothing more is read, and nothing is lost. Hints in `inbox` come
+/// from the kernel and from whoever else has reason to doubt a path.
+pub async fn run(
+    options: IntakeOptions,
+    state: State,
+    inbox: Arc<Inbox>,
+    out: mpsc::Sender<Change>,
+    status: watch::Sender<IntakeStatus>,
+    cancel: CancellationToken,
+) {
+    let writers = Arc::new(Writers::default());
+    let mut told = None;
+    loop {
+        let opened = Session::open(&options, &state, &inbox, &writers, &out, &status, &cancel).await;
+        let ended = match opened {
+            Ok(mut session) => session.run(&mut told).await,
+            Err(broken) => Err(broken),
+        };
+        let Err(broken) = ended else { return };
+        let reason = broken.to_string();
+        status.send_modify(|status| {
+            let phase = IntakePhase::Broken(reason.clone());
+            *status = IntakeStatus { phase, covered: status.covered, ..IntakeStatus::default() };
+        });
+        // One line for each change of state, not for each try.
+        if told.as_ref() != Some(&reason) {
+            warn!(folder = %options.path.display(), "folder cannot be used: {reason}");
+            told = Some(reason);
+        }
+        if !options.lasting {
+            return;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(BROKEN_RETRY) => {}
+        }
+    }
+}

@@ -1,0 +1,415 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, warn};
+
+use super::super::examine::{Examined, Examiner};
+use super::super::root_check::{Broken, OpenedRoot, open_root};
+use super::super::scan::Finding;
+use super::super::writers::Writers;
+use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
+use super::look::{Looked, look};
+use super::scans::{RunningScan, ScanQueue};
+use super::{IntakeOptions, IntakePhase, IntakeStatus, problems};
+use crate::blocking::{blocking, joined};
+use crate::path::LocalPath;
+use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
+
+/// Settling paths beyond which neither hints nor findings are taken in; they wait where they are.
+const SETTLING_MAX: usize = 20_000;
+/// Finished changes beyond which nothing more is read.
+const READY_MAX: usize = 512;
+/// Paths examined in one go.
+const EXAMINE_BATCH: usize = 16;
+/// Hints are taken no more often than this, so that a flood of them leaves room for everything else.
+const HINTS_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked at whether the folder is still the one that was opened.
+const ROOT_CHECK: Duration = Duration::from_secs(30);
+/// How often a folder without full coverage is scanned at least.
+const UNCOVERED_RESCAN: Duration = Duration::from_secs(60);
+/// Paths that a report names.
+const EXAMPLES: usize = 20;
+
+type Job = Result<(Vec<Due>, Vec<Examined>), StateError>;
+
+/// The work in a folder from its opening until it cannot be used any more.
+pub(super) struct Session<'a> {
+    options: &'a IntakeOptions,
+    out: &'a mpsc::Sender<Change>,
+    status: &'a watch::Sender<IntakeStatus>,
+    cancel: CancellationToken,
+    /// Ends with the session, and with it what it has begun.
+    children: CancellationToken,
+    _end_children: DropGuard,
+    examiner: Examiner,
+    /// For hints; opened by the first.
+    reader: Arc<Mutex<Option<Reader>>>,
+    inbox: Arc<Inbox>,
+    watch: Option<Arc<TreeWatch>>,
+    coverage: Coverage,
+    settle: SettleStage,
+    jobs: JoinSet<Job>,
+    jobs_max: usize,
+    outbox: VecDeque<Change>,
+    scans: ScanQueue,
+    scan: Option<RunningScan>,
+    skipped: (u64, Vec<(LocalPath, &'static str)>),
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(
+        options: &'a IntakeOptions,
+        state: &State,
+        inbox: &Arc<Inbox>,
+        writers: &Arc<Writers>,
+        out: &'a mpsc::Sender<Change>,
+        status: &'a watch::Sender<IntakeStatus>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Broken> {
+        let opened = {
+            let (options, state, inbox) = (options.clone(), state.clone(), Arc::clone(inbox));
+            blocking(move || open_root(&options, &state, &inbox)).await
+        };
+        let OpenedRoot { root, filter, watch, coverage } = opened?;
+        let examiner = Examiner {
+            root: Arc::new(root),
+            filter: Arc::new(filter),
+            state: state.clone(),
+            folder: options.folder,
+            remote_dir: options.remote_dir.clone(),
+            max_file_size: options.max_file_size,
+            mirror: options.mirror,
+            writers: Arc::clone(writers),
+        };
+        let children = cancel.child_token();
+        let mut scans = ScanQueue::default();
+        scans.add(LocalPath::root());
+        Ok(Self {
+            options,
+            out,
+            status,
+            cancel: cancel.clone(),
+            _end_children: children.clone().drop_guard(),
+            children,
+            examiner,
+            reader: Arc::default(),
+            inbox: Arc::clone(inbox),
+            watch: watch.map(Arc::new),
+            coverage,
+            settle: SettleStage::new(options.settle),
+            jobs: JoinSet::new(),
+            jobs_max: std::thread::available_parallelism().map_or(2, usize::from),
+            outbox: VecDeque::new(),
+            scans,
+            scan: None,
+            skipped: (0, Vec::new()),
+        })
+    }
+
+    /// Runs until cancelled (`Ok`) or until the folder cannot be used any more. `told` is the reason why it could not be
+    /// used before, as it was logged.
+    pub(super) async fn run(&mut self, told: &mut Option<String>) -> Result<(), Broken> {
+        self.status.send_modify(|status| status.phase = IntakePhase::Covering);
+        self.cover().await;
+        self.status.send_modify(|status| status.covered = true);
+        let mut last_scan = Instant::now();
+        let mut hints_from = Instant::now();
+        let mut root_check = tokio::time::interval_at(Instant::now() + ROOT_CHECK, ROOT_CHECK);
+        root_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.start_work();
+            self.note_coverage();
+            self.publish();
+            if !self.options.lasting && self.is_idle() {
+                return Ok(());
+            }
+            let accepting = self.settle.len() < SETTLING_MAX;
+            let examine_at = self.may_examine().then(|| self.settle.next_due()).flatten();
+            let rescan_at = last_scan + self.rescan_interval();
+            let inbox = Arc::clone(&self.inbox);
+            let hinted = async {
+                tokio::time::sleep_until(hints_from).await;
+                inbox.arrival().await;
+            };
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Ok(()),
+                permit = self.out.reserve(), if !self.outbox.is_empty() => match permit {
+                    Ok(permit) => if let Some(change) = self.outbox.pop_front() { permit.send(change) },
+                    Err(_) => return Ok(()),
+                },
+                Some(job) = self.jobs.join_next() => self.examined(joined(job)?),
+                () = until(examine_at), if examine_at.is_some() => {}
+                _ = root_check.tick() => self.check_root().await?,
+                () = tokio::time::sleep_until(rescan_at), if self.options.lasting && self.scan.is_none() => {
+                    last_scan = Instant::now();
+                    self.doubt_everything(false).await?;
+                }
+                () = hinted, if accepting => {
+                    self.take_hints().await?;
+                    hints_from = Instant::now() + HINTS_EVERY;
+                }
+                finding = next_finding(&mut self.scan), if accepting && self.scan.is_some() => match finding {
+                    Some(finding) => self.found(finding)?,
+                    None => if self.scan_ended().await? {
+                        last_scan = Instant::now();
+                        if told.take().is_some() {
+                            info!(folder = %self.options.path.display(), "the folder can be used again");
+                        }
+                    },
+                },
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.scan.is_none()
+            && self.scans.is_empty()
+            && self.settle.is_empty()
+            && self.jobs.is_empty()
+            && self.outbox.is_empty()
+    }
+
+    fn may_examine(&self) -> bool {
+        self.jobs.len() < self.jobs_max && self.outbox.len() < READY_MAX
+    }
+
+    fn rescan_interval(&self) -> Duration {
+        match self.coverage {
+            Coverage::Full => self.options.rescan_interval,
+            _ => self.options.rescan_interval.min(UNCOVERED_RESCAN),
+        }
+    }
+
+    fn start_work(&mut self) {
+        while self.may_examine() {
+            let due = self.settle.take_due(Instant::now(), EXAMINE_BATCH);
+            if due.is_empty() {
+                break;
+            }
+            let examiner = self.examiner.clone();
+            self.jobs.spawn_blocking(move || {
+                let examined = examiner.examine(&due)?;
+                Ok((due, examined))
+            });
+        }
+        if self.scan.is_none()
+            && let Some(start) = self.scans.take()
+        {
+            if start.is_root() {
+                self.skipped = (0, Vec::new());
+            }
+            let cancel = self.children.clone();
+            self.scan = Some(RunningScan::start(start, &self.examiner, self.watch.as_ref(), cancel));
+        }
+    }
+
+    fn found(&mut self, finding: Finding) -> Result<(), Broken> {
+        let now = Instant::now();
+        match finding {
+            Finding::Differs(path, signature) => self.settle.found(&path, Some(signature), now),
+            Finding::Gone(path) => self.settle.found(&path, None, now),
+            Finding::Skipped(path, reason) => {
+                self.skipped.0 += 1;
+                if self.skipped.1.len() < EXAMPLES {
+                    self.skipped.1.push((path, reason));
+                }
+            }
+            Finding::Unreadable(path, reason) => {
+                let row = ProblemRow {
+                    path,
+                    kind: ProblemKind::Unreadable,
+                    reason,
+                    since_ms: jiff::Timestamp::now().as_millisecond(),
+                    signature: None,
+                };
+                if self.examiner.state.set_problem(self.options.folder, &row)? {
+                    self.report_problem(&row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the scan that ended had looked at everything.
+    async fn scan_ended(&mut self) -> Result<bool, Broken> {
+        let Some(scan) = self.scan.take() else { return Ok(false) };
+        let whole = scan.whole;
+        let summary = scan.summary().await?;
+        debug!(
+            folder = %self.options.path.display(),
+            files = summary.files, dirs = summary.dirs, complete = summary.complete, "scan ended"
+        );
+        if whole {
+            self.status.send_modify(|status| status.last_scan = Some(summary));
+            let (examiner, inbox) = (self.examiner.clone(), Arc::clone(&self.inbox));
+            blocking(move || problems::forget_old(&examiner, &inbox)).await?;
+        }
+        Ok(whole)
+    }
+
+    async fn take_hints(&mut self) -> Result<(), Broken> {
+        let hints = self.inbox.take();
+        let (examiner, watch, reader) = (self.examiner.clone(), self.watch.clone(), Arc::clone(&self.reader));
+        let looked = blocking(move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let reader = match &mut *reader {
+                Some(reader) => reader,
+                unopened => unopened.insert(examiner.state.reader()?),
+            };
+            look(hints, &examiner, reader, watch.as_ref())
+        });
+        let looked = looked.await;
+        let now = Instant::now();
+        for looked in looked? {
+            match looked {
+                Looked::Path(path) => self.settle.touch(&path, now),
+                Looked::Tree(path) => self.scans.add(path),
+                Looked::Everything => self.doubt_everything(true).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn examined(&mut self, job: (Vec<Due>, Vec<Examined>)) {
+        let now = Instant::now();
+        for (due, examined) in job.0.into_iter().zip(job.1) {
+            let path = due.path;
+            match examined {
+                Examined::Moving(signature) if self.options.lasting || !due.overdue => {
+                    self.settle.moving(&path, signature, now);
+                }
+                Examined::Moving(signature) => {
+                    self.settle.settled(&path, now);
+                    let row = ProblemRow {
+                        path,
+                        kind: ProblemKind::Busy,
+                        reason: "it did not hold still for as long as was waited (settle.max_wait); run again when \
+                                 its writer is done"
+                            .to_owned(),
+                        since_ms: jiff::Timestamp::now().as_millisecond(),
+                        signature,
+                    };
+                    // A problem that cannot be written down is told all the same.
+                    let _ = self.examiner.state.set_problem(self.options.folder, &row);
+                    self.report_problem(&row);
+                }
+                Examined::Nothing => {
+                    self.settle.settled(&path, now);
+                }
+                Examined::Directory => {
+                    self.settle.settled(&path, now);
+                    self.scans.add(path);
+                }
+                Examined::Problem { row, is_new, passes } => {
+                    if is_new {
+                        self.report_problem(&row);
+                    }
+                    if passes && self.options.lasting {
+                        self.settle.moving(&path, None, now);
+                    } else {
+                        self.settle.settled(&path, now);
+                    }
+                }
+                Examined::Finished(change) => {
+                    if self.settle.settled(&path, now) {
+                        self.outbox.push_back(change);
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_problem(&self, row: &ProblemRow) {
+        warn!(
+            folder = %self.options.path.display(), path = %row.path, kind = %row.kind,
+            "not pushed: {}", row.reason
+        );
+    }
+
+    /// Watches all directories there are.
+    async fn cover(&mut self) {
+        let Some(watch) = self.watch.clone() else { return };
+        let (filter, device) = (Arc::clone(&self.examiner.filter), self.examiner.root.id().device);
+        blocking(move || watch.cover(&LocalPath::root(), device, &filter)).await;
+        self.note_coverage();
+    }
+
+    /// Takes over what the watches say of themselves, and tells when that is something else than before.
+    fn note_coverage(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let by_now = watch.coverage();
+        let kind = std::mem::discriminant(&by_now);
+        if kind != std::mem::discriminant(&self.coverage) {
+            match &by_now {
+                Coverage::Partial { watched, missing, reason } => warn!(
+                    folder = %self.options.path.display(), watched, missing,
+                    "not all directories are watched, and everything is scanned every {} s: {reason}",
+                    UNCOVERED_RESCAN.as_secs()
+                ),
+                _ => info!(folder = %self.options.path.display(), "all directories are watched"),
+            }
+        }
+        self.coverage = by_now;
+    }
+
+    async fn check_root(&self) -> Result<(), Broken> {
+        let root = Arc::clone(&self.examiner.root);
+        if blocking(move || root.is_current()).await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Broken::Replaced(self.options.path.clone()))
+    }
+
+    /// Looks at everything anew; also at the watches where events may have been lost.
+    async fn doubt_everything(&mut self, events_lost: bool) -> Result<(), Broken> {
+        self.check_root().await?;
+        let (root, options) = (Arc::clone(&self.examiner.root), self.options.clone());
+        let filter = blocking(move || Filter::of_folder(&options.exclude, &options.include, &root)).await?;
+        self.examiner.filter = Arc::new(filter);
+        if events_lost && let Some(watch) = self.watch.clone() {
+            blocking(move || watch.reset()).await;
+            self.cover().await;
+        }
+        self.scans.add(LocalPath::root());
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
+        let phase = if is_scanning { IntakePhase::Scanning } else { IntakePhase::Watching };
+        self.status.send_modify(|status| {
+            status.phase = phase;
+            status.coverage = self.coverage.clone();
+            status.watched_dirs = self.watch.as_ref().map_or(0, |watch| watch.watched());
+            status.settling = self.settle.len();
+            if status.busy != self.settle.busy() {
+                status.busy_paths = self.settle.busy_paths(EXAMPLES);
+            }
+            status.busy = self.settle.busy();
+            status.ready = self.outbox.len();
+            status.hints = self.inbox.len();
+            if !is_scanning {
+                status.skipped = self.skipped.0;
+                if status.skipped_paths.len() != self.skipped.1.len() {
+                    status.skipped_paths.clone_from(&self.skipped.1);
+                }
+            }
+        });
+    }
+}
+
+async fn next_finding(scan: &mut Option<RunningScan>) -> Option<Finding> {
+    scan.as_mut()?.next().await
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}

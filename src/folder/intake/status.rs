@@ -1,0 +1,48 @@
+use super::super::Coverage;
+use super::super::scan::ScanSummary;
+use crate::path::LocalPath;
+
+/// What the intake is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum IntakePhase {
+    /// It has not come to the folder yet.
+    #[default]
+    Starting,
+    /// It sets up its watches.
+    Covering,
+    /// It looks at everything.
+    Scanning,
+    /// It waits for events.
+    Watching,
+    /// The folder cannot be used: why, and what to do. Tried again by itself.
+    Broken(String),
+}
+
+/// The intake as it is at a moment.
+#[derive(Debug, Clone, Default)]
+pub struct IntakeStatus {
+    /// What it is doing.
+    pub phase: IntakePhase,
+    /// Whether all watches that can be had were set up once.
+    pub covered: bool,
+    /// How much of the folder they cover.
+    pub coverage: Coverage,
+    /// Directories watched.
+    pub watched_dirs: usize,
+    /// Paths that wait to be quiet or are being read.
+    pub settling: usize,
+    /// Of these, found moving or written to at the last look.
+    pub busy: usize,
+    /// Some of these.
+    pub busy_paths: Vec<LocalPath>,
+    /// Finished changes that wait to be taken over.
+    pub ready: usize,
+    /// Hints not yet looked at.
+    pub hints: usize,
+    /// What the last whole scan saw.
+    pub last_scan: Option<ScanSummary>,
+    /// Things that are never stored (links, devices, mounts), as the last whole scan counted them.
+    pub skipped: u64,
+    /// Some of these with the reason.
+    pub skipped_paths: Vec<(LocalPath, &'static str)>,
+}

@@ -1,0 +1,115 @@
+//! Whether a folder can be used, and is the one it was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::filter::IgnoreFileError;
+use super::intake::IntakeOptions;
+use super::remote::remote_filesystem;
+use super::scan::ScanError;
+use super::{Coverage, Filter, Inbox, TreeWatch};
+use crate::content::{OpenError, RootDir};
+use crate::path::LocalPath;
+use crate::state::{State, StateError};
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the folder {} cannot be opened: {reason}", path.display())]
+    Root { path: PathBuf, reason: String },
+    #[error("the folder {} is gone or has been replaced", .0.display())]
+    Replaced(PathBuf),
+    #[error(
+        "the folder {} is empty and not the directory it was; is a disk not mounted? nothing is done until it is back",
+        .0.display()
+    )]
+    Unmounted(PathBuf),
+    #[error(
+        "the folder {} is not the directory it was; is a disk not mounted, or another one? with on_delete = \"mirror\" \
+         nothing is done, so that nothing is removed from the branch by mistake; if this is the right one, set \
+         on_delete = \"keep\" for the folder, wait until it is watched, and set it back",
+        .0.display()
+    )]
+    Another(PathBuf),
+    #[error("its .oxenignore cannot be used, so nothing is pushed: {0}")]
+    Ignore(#[from] IgnoreFileError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl From<ScanError> for Broken {
+    fn from(ScanError::State(error): ScanError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// A folder that can be used.
+pub(super) struct OpenedRoot {
+    pub root: RootDir,
+    pub filter: Filter,
+    pub watch: Option<TreeWatch>,
+    /// What is known of it before anything is watched.
+    pub coverage: Coverage,
+}
+
+/// Opens the folder, and makes sure that it is the one that was there before.
+pub(super) fn open_root(
+    options: &IntakeOptions,
+    state: &State,
+    inbox: &Arc<Inbox>,
+) -> Result<OpenedRoot, Broken> {
+    let path = &options.path;
+    let root = RootDir::open(path)
+        .map_err(|error| Broken::Root { path: path.clone(), reason: OpenError::from(error).to_string() })?;
+    let known = state.root_id(options.folder)?;
+    if known.is_some_and(|known| !known.is_same(&root.id())) {
+        let is_empty = root.read_dir(&LocalPath::root()).is_ok_and(|entries| entries.is_empty());
+        let has_files = state.summary(options.folder)?.files > 0;
+        verdict(path, is_empty, has_files && options.mirror)?;
+    }
+    let filter = Filter::of_folder(&options.exclude, &options.include, &root)?;
+    state.set_root_id(options.folder, root.id())?;
+    let unwatched = |reason: String| (None, Coverage::None { reason });
+    let (watch, coverage) = if !options.lasting {
+        (None, Coverage::Full)
+    } else if let Some(name) = remote_filesystem(root.filesystem_magic().unwrap_or(0)) {
+        unwatched(format!("{name} tells of no changes made elsewhere; it is scanned on a timer"))
+    } else {
+        match TreeWatch::new(path, Arc::clone(inbox)) {
+            Ok(watch) => (Some(watch), Coverage::Full),
+            Err(error) => unwatched(format!(
+                "the kernel gives no watcher ({error}); it is scanned on a timer; raise \
+                 fs.inotify.max_user_instances"
+            )),
+        }
+    };
+    if let Coverage::None { reason } = &coverage {
+        warn!(folder = %path.display(), "the folder is not watched: {reason}");
+    }
+    Ok(OpenedRoot { root, filter, watch, coverage })
+}
+
+/// What to do with a directory that is not the one that stood at the folder's path before.
+fn verdict(path: &Path, is_empty: bool, would_remove: bool) -> Result<(), Broken> {
+    match (is_empty, would_remove) {
+        (true, _) => Err(Broken::Unmounted(path.to_path_buf())),
+        (false, true) => Err(Broken::Another(path.to_path_buf())),
+        (false, false) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_directory_is_taken_only_where_it_can_do_no_harm() {
+        let path = Path::new("/data");
+        assert!(matches!(verdict(path, true, false), Err(Broken::Unmounted(_))));
+        assert!(matches!(verdict(path, true, true), Err(Broken::Unmounted(_))));
+        assert!(matches!(verdict(path, false, true), Err(Broken::Another(_))));
+        assert!(verdict(path, false, false).is_ok());
+    }
+}
