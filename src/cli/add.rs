@@ -1,3 +1,5 @@
+use std::path::{Component, Path, PathBuf};
+
 use super::Exit;
 use super::args::AddArgs;
 use crate::config::{self, Env, NewFolder};
@@ -21,7 +23,7 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
     let text = std::fs::read_to_string(&file).map_err(|error| {
         format!("cannot read {}: {error}; copy the example config there first", file.display())
     })?;
-    let path = std::path::absolute(&args.path).map_err(|error| error.to_string())?;
+    let path = absolute(&args.path)?;
     let remote_dir = match args.remote_dir.as_deref().map(RepoPath::parse) {
         Some(Ok(dir)) => Some(dir),
         Some(Err(refusal)) => return Err(format!("--remote-dir cannot be used: {refusal}")),
@@ -34,10 +36,28 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
         .map_err(|problems| format!("the config would not be right with this folder:\n{problems}"))?;
     config::write_atomically(&file, &changed).map_err(|error| error.to_string())?;
     let added = config.folders.last().map(|folder| folder.id().to_string()).unwrap_or_default();
-    let missing =
-        if new.path.is_dir() { "" } else { "\nThe folder is not there yet; it is watched when it appears." };
+    let missing = match std::fs::metadata(&new.path) {
+        Ok(found) if found.is_dir() => String::new(),
+        Ok(_) => "\nBut it is no directory; nothing is watched until it is one.".to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "\nThe folder is not there yet; it is watched when it appears.".to_owned()
+        }
+        Err(error) => format!("\nWhether it is there cannot be seen from here: {error}."),
+    };
     Ok(format!(
         "added to {}: {added}\nA running service takes it up by itself within two seconds.{missing}",
         file.display()
     ))
+}
+
+/// The path as the config wants it: absolute, without `.` and `..`.
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let has_dots = absolute.components().any(|part| part == Component::ParentDir);
+    match std::fs::canonicalize(&absolute) {
+        // `..` behind a link means something else than the words say, so the kernel decides.
+        Ok(real) if has_dots => Ok(real),
+        Err(error) if has_dots => Err(format!("cannot make out where {} is: {error}", path.display())),
+        _ => Ok(absolute),
+    }
 }

@@ -47,7 +47,8 @@ pub enum Command {
         /// Only these folders of the config; all when none is given
         folders: Vec<PathBuf>,
         /// Print the outcome as JSON: {"whole": bool, "folders": [{"path", "whole", "files", "removed", "bytes",
-        /// "commits", "problems": [{"path", "kind", "reason"}], "failure"}]}
+        /// "commits", "problems": [{"path", "kind", "reason"}], "failure"}]}, or, where nothing could be begun,
+        /// {"error", "problems"}
         #[arg(long)]
         json: bool,
     },
@@ -57,7 +58,8 @@ pub enum Command {
         /// Where the config is.
         #[command(flatten)]
         config: ConfigArg,
-        /// Print the findings as JSON: {"ok": bool, "findings": [{"level": "ok"|"warning"|"failure", "what", "detail"}]}
+        /// Print the findings as JSON: {"ok": bool, "findings": [{"level": "ok"|"warning"|"failure", "what", "detail"}]},
+        /// or, where the config cannot be used, {"error", "problems": [{"file", "line", "column", "message", "help"}]}
         #[arg(long)]
         json: bool,
     },
@@ -69,7 +71,7 @@ pub enum Command {
         /// Where the config is.
         #[command(flatten)]
         config: ConfigArg,
-        /// Print the report as JSON; README describes its fields
+        /// Print the report as JSON; src/status/report.rs describes its fields, and none is ever removed
         #[arg(long)]
         json: bool,
     },

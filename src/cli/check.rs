@@ -1,11 +1,15 @@
 use std::path::Path;
 
+use rustix::fs::{Access, AtFlags};
 use serde::Serialize;
 use walkdir::WalkDir;
 
 use super::Exit;
-use crate::config::{self, Config, Env, Folder, find_key};
+use super::out::{print, print_json, refuse_config};
+use crate::config::{self, Config, Env, Folder, Server, find_key};
 use crate::content::RootDir;
+use crate::folder::Filter;
+use crate::oxen::Client;
 use crate::path::LocalPath;
 use crate::service::Clients;
 
@@ -42,15 +46,7 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
     let mut findings = Findings { ok: true, findings: Vec::new() };
     let config = match config::load(file, &env) {
         Ok(config) => config,
-        Err(error) if json => {
-            findings.add(Level::Failure, "config", error.to_string());
-            print_json(&findings);
-            return Exit::Usage;
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
-        }
+        Err(error) => return refuse_config(&error, json),
     };
     findings.add(Level::Ok, "config", format!("{} is right", file.display()));
     check_state_dir(&config, &mut findings);
@@ -60,71 +56,115 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
     }
     check_watches(dirs, &mut findings);
     let mut clients = Clients::new(env.clone());
+    let mut servers: Vec<(&Server, Option<Client>)> = Vec::new();
     for folder in &config.folders {
-        check_target(folder, &mut clients, &env, &mut findings).await;
+        let known = servers.iter().find(|(server, _)| **server == *folder.server);
+        let client = match known {
+            Some((_, client)) => client.clone(),
+            None => {
+                let client = check_server(&folder.server, &mut clients, &env, &mut findings).await;
+                servers.push((&folder.server, client.clone()));
+                client
+            }
+        };
+        // A server that does not answer was told once.
+        if let Some(client) = client {
+            check_target(folder, &client, &mut findings).await;
+        }
     }
-    if json {
-        print_json(&findings);
+    let printed = if json {
+        print_json(&findings)
     } else {
-        for finding in &findings.findings {
+        let line = |finding: &Finding| {
             let mark = match finding.level {
                 Level::Ok => "ok      ",
                 Level::Warning => "warning ",
                 Level::Failure => "FAILED  ",
             };
-            println!("{mark}{}: {}", finding.what, finding.detail);
-        }
+            format!("{mark}{}: {}\n", finding.what, finding.detail)
+        };
+        print(&findings.findings.iter().map(line).collect::<String>())
+    };
+    match printed {
+        Err(exit) => exit,
+        Ok(()) if findings.ok => Exit::Success,
+        Ok(()) => Exit::Failure,
     }
-    if findings.ok { Exit::Success } else { Exit::Failure }
 }
 
-fn print_json(findings: &Findings) {
-    match serde_json::to_string_pretty(findings) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("oxen-sync: {error}"),
-    }
+/// Whether this process may do so with the rights that it acts with: capabilities count, as they do when it runs.
+fn may(path: &Path, access: Access) -> Result<(), rustix::io::Errno> {
+    rustix::fs::accessat(rustix::fs::CWD, path, access, AtFlags::EACCESS)
 }
 
 /// Whether the service could write there, without taking it from one that runs.
 fn check_state_dir(config: &Config, findings: &mut Findings) {
-    let dir = &config.state_dir;
+    let (dir, what) = (&config.state_dir, "state directory");
     // Where the directory is missing, the nearest one above must let it be made.
     let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
-    match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
-        Ok(()) => findings.add(Level::Ok, "state directory", format!("{} can be written", dir.display())),
-        Err(error) => findings.add(
-            Level::Failure,
-            "state directory",
-            format!(
-                "{} cannot be written: {error}; give it to the user that runs oxen-sync",
-                existing.display()
-            ),
-        ),
+    if let Err(error) = may(existing, Access::WRITE_OK | Access::EXEC_OK) {
+        let detail = format!(
+            "{} cannot be written: {error}; give it to the user that runs oxen-sync",
+            existing.display()
+        );
+        return findings.add(Level::Failure, what, detail);
+    }
+    let socket = crate::status::socket::path(dir);
+    if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(&socket) {
+        let detail = format!("{}: {error}; choose a shorter state_dir", socket.display());
+        return findings.add(Level::Failure, what, detail);
+    }
+    // Links may lead from one to the other; the words in the config were compared already.
+    let real = std::fs::canonicalize(existing).unwrap_or_else(|_| existing.to_path_buf());
+    let around = config
+        .folders
+        .iter()
+        .find(|folder| std::fs::canonicalize(&folder.path).is_ok_and(|folder| real.starts_with(folder)));
+    match around {
+        Some(folder) => {
+            let folder = crate::path::printable(&folder.path);
+            let detail = format!("{} lies in the watched folder {folder}; choose another", dir.display());
+            findings.add(Level::Failure, what, detail);
+        }
+        None => findings.add(Level::Ok, what, format!("{} can be written", dir.display())),
     }
 }
 
-/// Tries to read the folder; answers how many directories it has.
+/// Tries to read what a run would read of the folder; answers how many directories it would watch.
 fn check_folder(folder: &Folder, findings: &mut Findings) -> u64 {
     let what = format!("folder {}", crate::path::printable(&folder.path));
-    match RootDir::open(&folder.path).map_err(crate::content::OpenError::from) {
-        Ok(root) => {
-            if let Err(error) = root.read_dir(&LocalPath::root()) {
-                findings.add(Level::Failure, what, format!("cannot be listed: {error}"));
-                return 0;
-            }
-        }
+    let root = match RootDir::open(&folder.path).map_err(crate::content::OpenError::from) {
+        Ok(root) => root,
         Err(error) => {
             findings.add(Level::Failure, what, format!("cannot be opened: {error}"));
             return 0;
         }
+    };
+    if let Err(error) = root.read_dir(&LocalPath::root()) {
+        findings.add(Level::Failure, what, format!("cannot be listed: {error}"));
+        return 0;
     }
+    let filter = match Filter::of_folder(&folder.exclude, &folder.include, &root) {
+        Ok(filter) => filter,
+        Err(error) => {
+            findings.add(Level::Failure, what, format!("its .oxenignore cannot be used: {error}"));
+            return 0;
+        }
+    };
+    let local = |path: &Path| LocalPath::below(&folder.path, path);
     let (mut dirs, mut files, mut unreadable) = (0_u64, 0_u64, Vec::new());
-    for entry in WalkDir::new(&folder.path).same_file_system(true) {
+    let walk = WalkDir::new(&folder.path).same_file_system(true).into_iter().filter_entry(|entry| {
+        !entry.file_type().is_dir() || local(entry.path()).is_none_or(|path| !filter.excludes_dir(&path))
+    });
+    for entry in walk {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => dirs += 1,
             Ok(entry) if entry.file_type().is_file() => {
+                if local(entry.path()).is_none_or(|path| filter.excludes_file(&path)) {
+                    continue;
+                }
                 files += 1;
-                if rustix::fs::access(entry.path(), rustix::fs::Access::READ_OK).is_err() {
+                if may(entry.path(), Access::READ_OK).is_err() {
                     unreadable.push(entry.into_path());
                 }
             }
@@ -168,33 +208,50 @@ fn check_watches(dirs: u64, findings: &mut Findings) {
     }
 }
 
-async fn check_target(folder: &Folder, clients: &mut Clients, env: &Env, findings: &mut Findings) {
-    let server = &folder.server;
-    let what = format!("{} branch {} at {}", folder.repo, folder.branch, server.url);
+/// Asks a server whether it is there; its client, where it is.
+async fn check_server(
+    server: &Server,
+    clients: &mut Clients,
+    env: &Env,
+    findings: &mut Findings,
+) -> Option<Client> {
+    let what = format!("server {}", server.url);
     let key = match find_key(server, env) {
         Ok(Some((_, source))) => format!("with the key from {source}"),
         Ok(None) => "without a key".to_owned(),
-        Err(error) => return findings.add(Level::Failure, what, error.to_string()),
+        Err(error) => {
+            findings.add(Level::Failure, what, error.to_string());
+            return None;
+        }
     };
     let client = match clients.get(server) {
         Ok((client, _)) => client,
-        Err(error) => return findings.add(Level::Failure, what, error.to_string()),
+        Err(error) => {
+            findings.add(Level::Failure, what, error.to_string());
+            return None;
+        }
     };
     match client.health().await {
         Ok(info) => {
             let version = info
                 .version
                 .map_or_else(|| "of unknown version".to_owned(), |version| format!("oxen {version}"));
-            findings.add(Level::Ok, format!("server {}", server.url), format!("answers, {version}, {key}"));
+            findings.add(Level::Ok, what.clone(), format!("answers, {version}, {key}"));
         }
         Err(error) => {
-            return findings.add(Level::Failure, format!("server {}", server.url), error.to_string());
+            findings.add(Level::Failure, what, error.to_string());
+            return None;
         }
     }
     if server.sends_in_the_clear() {
         let detail = "the key and the data travel unencrypted; use https where others share the network";
-        findings.add(Level::Warning, format!("server {}", server.url), detail);
+        findings.add(Level::Warning, what, detail);
     }
+    Some(client)
+}
+
+async fn check_target(folder: &Folder, client: &Client, findings: &mut Findings) {
+    let what = format!("{} branch {} at {}", folder.repo, folder.branch, folder.server.url);
     match client.repo_exists(&folder.repo).await {
         Ok(true) => {}
         Ok(false) if folder.create_repo => {
@@ -211,6 +268,14 @@ async fn check_target(folder: &Folder, clients: &mut Clients, env: &Env, finding
         Err(error) => return findings.add(Level::Failure, what, error.to_string()),
     };
     let has = |name: &str| branches.iter().any(|branch| branch.name == name);
+    if branches.iter().any(|branch| branch.name != folder.branch.as_str())
+        && (folder.remote_dir.is_root() || !folder.remote_dir.dir().is_empty())
+    {
+        let detail = "the repository has other branches, and the server (oxen 0.65.2) mixes up new directories of one \
+                      path on different branches; give each rig a remote_dir of one segment of its own, or a \
+                      repository of its own";
+        findings.add(Level::Warning, what.clone(), detail);
+    }
     match &folder.create_branch_from {
         _ if has(folder.branch.as_str()) => findings.add(Level::Ok, what, "is there"),
         _ if branches.is_empty() => {

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod exit;
 mod log;
+mod out;
 mod progress;
 mod push;
 mod run;
@@ -17,11 +18,11 @@ use crate::config::Env;
 
 /// Runs the command that was typed.
 pub async fn main(cli: Cli) -> Exit {
-    log::init(cli.log.as_deref());
+    let bars = log::init(cli.log.as_deref());
     let env = Env::of_process();
     match cli.command {
         Command::Run { config } => run::run(&config.file(), env).await,
-        Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env).await,
+        Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env, bars).await,
         Command::Check { config, json } => check::run(&config.file(), json, env).await,
         Command::Status { config, json } => status::run(&config.file(), json, env).await,
         Command::Add(options) => add::run(options, &env),

@@ -18,9 +18,9 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(
+        bars: MultiProgress,
         folders: Vec<(Folder, watch::Receiver<IntakeStatus>, watch::Receiver<PushStatus>)>,
     ) -> Self {
-        let bars = MultiProgress::new();
         if !std::io::stderr().is_terminal() {
             return Self { tasks: Vec::new(), bars };
         }

@@ -1,9 +1,12 @@
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use indicatif::MultiProgress;
 use serde::Serialize;
 
 use super::Exit;
+use super::out::{fail, print, print_json, refuse_config};
 use super::progress::Progress;
 use crate::config::{self, Config, Env, Folder};
 use crate::service::{FolderOutcome, push_once};
@@ -34,18 +37,15 @@ struct ProblemJson {
     reason: String,
 }
 
-pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env) -> Exit {
+pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, bars: MultiProgress) -> Exit {
     let config = match config::load(file, &env) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Usage;
-        }
+        Err(error) => return refuse_config(&error, json),
     };
     let folders = match choose(&config, wanted) {
         Ok(folders) => folders,
         Err(error) => {
-            eprintln!("oxen-sync: {error}");
+            fail(&error, json);
             return Exit::Usage;
         }
     };
@@ -55,7 +55,7 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env) -
             if let Some(set_aside) = &push.set_aside {
                 tracing::error!(moved_to = %set_aside.moved_to.display(), "the state is rebuilt: {}", set_aside.reason);
             }
-            let progress = Progress::new(push.progress());
+            let progress = Progress::new(bars, push.progress());
             let finished = push.finish().await;
             drop(progress);
             finished
@@ -64,27 +64,22 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env) -
     };
     let outcomes = match finished {
         Ok(outcomes) => outcomes,
-        Err(error) => {
-            eprintln!("oxen-sync: {error}");
-            return Exit::Failure;
-        }
+        Err(error) => return fail(&error, json),
     };
     let whole = outcomes.iter().all(FolderOutcome::is_whole);
-    if json {
-        let outcome = Outcome { whole, folders: outcomes.iter().map(as_json).collect() };
-        match serde_json::to_string_pretty(&outcome) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("oxen-sync: {error}"),
-        }
+    let printed = if json {
+        print_json(&Outcome { whole, folders: outcomes.iter().map(as_json).collect() })
     } else {
-        outcomes.iter().for_each(say);
-        println!(
-            "{} in {:.1} s",
-            if whole { "everything is on the server" } else { "NOT everything is on the server" },
-            started.elapsed().as_secs_f64()
-        );
+        let mut text: String = outcomes.iter().map(block).collect();
+        let verdict = if whole { "everything is on the server" } else { "NOT everything is on the server" };
+        let _ = writeln!(text, "{verdict} in {:.1} s", started.elapsed().as_secs_f64());
+        print(&text)
+    };
+    match printed {
+        Err(exit) => exit,
+        Ok(()) if whole => Exit::Success,
+        Ok(()) => Exit::Failure,
     }
-    if whole { Exit::Success } else { Exit::Failure }
 }
 
 fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
@@ -94,42 +89,50 @@ fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
     let mut chosen = Vec::new();
     for path in wanted {
         let path = std::path::absolute(path).map_err(|error| error.to_string())?;
-        let before = chosen.len();
-        chosen.extend(config.folders.iter().filter(|folder| folder.path == path).cloned());
-        if chosen.len() == before {
+        let folders = config.folders.iter().filter(|folder| folder.path == path);
+        let folders: Vec<Folder> = folders.cloned().collect();
+        if folders.is_empty() {
             return Err(format!("{} is no folder of {}", path.display(), config.file.display()));
         }
+        chosen.extend(folders);
     }
+    // One that is named twice is pushed once.
+    let mut seen = std::collections::BTreeSet::new();
+    chosen.retain(|folder| seen.insert(folder.id()));
     Ok(chosen)
 }
 
-fn say(outcome: &FolderOutcome) {
+/// What is said of a folder.
+fn block(outcome: &FolderOutcome) -> String {
     let FolderOutcome { folder, push, intake, problems, failure } = outcome;
-    println!("{}", folder.id());
-    println!(
-        "  {} files pushed ({}), {} removed, in {} commits; {} files in the folder",
-        push.files_pushed,
+    let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut text = format!("{}\n", folder.id());
+    let mut line = |words: String| text = format!("{text}  {words}\n");
+    line(format!(
+        "{} pushed ({}), {} removed, in {}; {} in the folder",
+        plural(push.files_pushed, "file"),
         ByteSize(push.bytes_pushed),
         push.files_removed,
-        push.commits,
-        intake.last_scan.map_or(0, |scan| scan.files)
-    );
+        plural(push.commits, "commit"),
+        plural(intake.last_scan.map_or(0, |scan| scan.files), "file")
+    ));
     for row in problems {
-        println!("  {} {}: {}", row.kind, row.path, row.reason);
+        line(format!("{} {}: {}", row.kind, row.path, row.reason));
     }
     let excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
     if excluded > 0 {
-        println!("  {excluded} files and directories are left out by patterns");
+        line(format!("{excluded} files and directories are left out by patterns"));
     }
     if intake.skipped > 0 {
-        println!("  {} links, devices or mounts were passed over", intake.skipped);
+        line(format!("{} links, devices or mounts were passed over", intake.skipped));
     }
     if push.dropped > 0 {
-        println!("  {} files changed while they were pushed; run it again", push.dropped);
+        line(format!("{} changed while they were pushed; run it again", plural(push.dropped, "file")));
     }
     if let Some(failure) = failure {
-        println!("  failed: {failure}");
+        line(format!("failed: {failure}"));
     }
+    text
 }
 
 fn as_json(outcome: &FolderOutcome) -> FolderJson {

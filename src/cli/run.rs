@@ -8,8 +8,12 @@ pub(super) async fn run(config: &Path, env: Env) -> Exit {
     match service::run(config, env).await {
         Ok(()) => Exit::Success,
         Err(RunError::Config(error)) => {
-            // Standard error is the journal under systemd; carets need their lines.
-            eprintln!("{error}");
+            if super::log::is_journal() {
+                tracing::error!("the config cannot be used:\n{error}");
+            } else {
+                // Carets need their lines as they are.
+                eprintln!("{error}");
+            }
             Exit::Usage
         }
         Err(error) => {

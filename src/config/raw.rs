@@ -92,7 +92,12 @@ impl Raw {
              [[folder]]\npath = \"/data/camera\"\nrepo = \"lab/cells\"",
             findings,
         );
-        if !top.has("servers") {
+        // An empty [servers] is as good as none.
+        if document
+            .get("servers")
+            .and_then(|servers| servers.get_ref().as_table())
+            .is_none_or(|servers| servers.is_empty())
+        {
             top.require(
                 "server",
                 "say where the server is:\n[server]\nurl = \"http://localhost:3000\"",

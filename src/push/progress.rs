@@ -38,6 +38,13 @@ pub enum PushPhase {
     },
 }
 
+impl PushPhase {
+    /// Whether it is at work at the server.
+    pub fn is_active(&self) -> bool {
+        !matches!(self, Self::Idle | Self::Waiting { .. } | Self::Stopped { .. })
+    }
+}
+
 /// How far the batch under way is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchProgress {

@@ -7,13 +7,15 @@ use tokio::sync::{mpsc, watch};
 
 /// An editor takes several steps to replace a file.
 const SETTLE: Duration = Duration::from_millis(200);
+/// A file that cannot be read for longer is not being replaced.
+const AWAY: Duration = Duration::from_secs(2);
 /// Where the kernel tells of no changes, and for what it missed.
 const POLL: Duration = Duration::from_secs(30);
 const POLL_UNWATCHED: Duration = Duration::from_secs(1);
 
 /// Tells whenever the config file's content is another, also when the file is replaced, and also where it is a link.
-/// Ends with its receiver.
-pub(super) fn watch_config(file: &Path) -> mpsc::Receiver<()> {
+/// Ends with its receiver. `text` is the content that is in use.
+pub(super) fn watch_config(file: &Path, text: Option<Vec<u8>>) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(1);
     let (touch, touched) = watch::channel(());
     let watcher = watch_dirs(file, touch)
@@ -21,7 +23,6 @@ pub(super) fn watch_config(file: &Path) -> mpsc::Receiver<()> {
             tracing::warn!("the config is looked at every second, since it cannot be watched: {error}");
         })
         .ok();
-    let text = std::fs::read(file).ok();
     tokio::spawn(tell_changes(file.to_path_buf(), text, watcher, touched, sender));
     receiver
 }
@@ -46,10 +47,14 @@ async fn tell_changes(
             } => {}
             () = tokio::time::sleep(poll) => {}
         }
-        // A file that is away for a moment is being replaced.
-        let Ok(by_now) = tokio::fs::read(&file).await else { continue };
-        if text.as_ref() != Some(&by_now) {
-            text = Some(by_now);
+        let mut by_now = tokio::fs::read(&file).await.ok();
+        if by_now.is_none() {
+            // A file that is away for a moment is being replaced; one that stays away is told.
+            tokio::time::sleep(AWAY).await;
+            by_now = tokio::fs::read(&file).await.ok();
+        }
+        if text != by_now {
+            text = by_now;
             if sender.send(()).await.is_err() {
                 return;
             }
@@ -91,11 +96,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         fs::write(&file, "1").unwrap();
-        let mut changes = watch_config(&file);
+        let mut changes = watch_config(&file, Some(b"1".to_vec()));
         fs::write(&file, "2").unwrap();
         told(&mut changes).await;
         fs::write(dir.path().join("new"), "3").unwrap();
         fs::rename(dir.path().join("new"), &file).unwrap();
+        told(&mut changes).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_is_in_use_is_told_at_once_and_so_is_a_file_that_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        fs::write(&file, "2").unwrap();
+        let mut changes = watch_config(&file, Some(b"1".to_vec()));
+        fs::write(dir.path().join("other"), "touched").unwrap();
+        told(&mut changes).await;
+        fs::remove_file(&file).unwrap();
         told(&mut changes).await;
     }
 
@@ -105,7 +122,7 @@ mod tests {
         fs::write(real.path().join("c.toml"), "1").unwrap();
         let file = dir.path().join("c.toml");
         std::os::unix::fs::symlink(real.path().join("c.toml"), &file).unwrap();
-        let mut changes = watch_config(&file);
+        let mut changes = watch_config(&file, Some(b"1".to_vec()));
         fs::write(real.path().join("c.toml"), "2").unwrap();
         told(&mut changes).await;
     }

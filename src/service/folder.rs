@@ -8,11 +8,12 @@ use super::clients::{host, instance};
 use super::{Clients, ClientsError};
 use crate::config::{Config, Folder, OnDelete};
 use crate::folder::intake::{self, IntakeOptions, IntakeStatus};
-use crate::folder::{Inbox, SettleLimits};
+use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::Author;
+use crate::path::LocalPath;
 use crate::push::worker;
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
-use crate::state::{State, StateError};
+use crate::state::{FolderKey, State, StateError};
 use crate::status::LiveFolder;
 
 /// Why a folder cannot be started.
@@ -36,6 +37,8 @@ pub(super) struct RunningFolder {
     pub folder: Folder,
     pub intake: watch::Receiver<IntakeStatus>,
     pub push: watch::Receiver<PushStatus>,
+    key: FolderKey,
+    inbox: Arc<Inbox>,
     kick: Arc<Notify>,
     cancel: CancellationToken,
     intake_task: JoinHandle<()>,
@@ -100,8 +103,14 @@ impl Shared {
             rescan_interval: folder.rescan_interval,
             lasting,
         };
-        let taking_in =
-            intake::run(options, self.state.clone(), inbox, sender, intake_status, cancel.clone());
+        let taking_in = intake::run(
+            options,
+            self.state.clone(),
+            Arc::clone(&inbox),
+            sender,
+            intake_status,
+            cancel.clone(),
+        );
         let (sure, is_sure) = oneshot::channel();
         let intake_task = tokio::spawn(async move {
             // One look compares the folder with what the branch was seen to hold. Without it, nothing is known.
@@ -110,7 +119,17 @@ impl Shared {
             }
         });
         let push_task = tokio::spawn(worker::run(pusher, receiver, Arc::clone(&kick), sure, cancel.clone()));
-        Ok(RunningFolder { folder: folder.clone(), intake, push, kick, cancel, intake_task, push_task })
+        Ok(RunningFolder {
+            folder: folder.clone(),
+            intake,
+            push,
+            key,
+            inbox,
+            kick,
+            cancel,
+            intake_task,
+            push_task,
+        })
     }
 }
 
@@ -120,9 +139,12 @@ impl RunningFolder {
         LiveFolder { intake: self.intake.borrow().clone(), push: self.push.borrow().clone() }
     }
 
-    /// Cuts a wait for the next try short.
-    pub(super) fn kick(&self) {
+    /// Looks at everything anew, here and on the server, now.
+    pub(super) fn refresh(&self, state: &State) -> Result<(), StateError> {
+        state.release_quarantine(self.key)?;
+        self.inbox.add(Hint::Tree(LocalPath::root()));
         self.kick.notify_one();
+        Ok(())
     }
 
     /// Whether one of its tasks ended although it was not told to.

@@ -3,6 +3,7 @@
 mod clients;
 mod config_file;
 mod folder;
+mod folders;
 mod oneshot;
 mod run;
 mod systemd;

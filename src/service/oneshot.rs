@@ -89,6 +89,9 @@ impl OneShot {
             let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return };
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             cancels.iter().for_each(CancellationToken::cancel);
+            // A second one does not wait, not even for a filesystem that hangs; the next start settles the rest.
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            std::process::exit(1);
         });
         for running in self.running {
             let cancel = running.canceller();

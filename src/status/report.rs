@@ -21,6 +21,12 @@ pub struct Report {
     pub started_at: Option<String>,
     /// The config file in use.
     pub config: String,
+    /// Where the state lies that the report was made from, where no service made it.
+    #[serde(default)]
+    pub state_dir: Option<String>,
+    /// Whether there is any state.
+    #[serde(default)]
+    pub has_state: bool,
     /// The config that was last refused, while it stands.
     pub config_refused: Option<ConfigRefused>,
     /// The folders, in the order of the config.
@@ -317,6 +323,8 @@ impl Report {
             pid: None,
             started_at: None,
             config: crate::path::printable(config),
+            state_dir: None,
+            has_state: true,
             config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
             folders: folders.iter().map(|folder| report(folder, None, reader)).collect::<Result<_, _>>()?,
         })

@@ -69,6 +69,12 @@ pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!(
+                "cannot ask the service at {}: {error}; ask as root, or as the user it runs as",
+                path.display()
+            ));
+        }
         Err(error) => return Err(format!("cannot ask the service at {}: {error}", path.display())),
     }
     let failed =

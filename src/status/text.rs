@@ -17,7 +17,21 @@ pub fn render(report: &Report) -> String {
             report.version,
             report.started_at.as_deref().unwrap_or("an unknown time")
         ),
-        _ => writeln!(out, "oxen-sync is not running; this is what it knew when it last ran"),
+        _ => {
+            let state_dir = report.state_dir.as_deref().unwrap_or("an unknown place");
+            if report.has_state {
+                writeln!(
+                    out,
+                    "oxen-sync is not running; this is what it knew when it last ran (state: {state_dir})"
+                )
+            } else {
+                writeln!(
+                    out,
+                    "oxen-sync is not running, and has not run with the state directory {state_dir}; if the service \
+                     has another one, set state_dir in the config"
+                )
+            }
+        }
     };
     let _ = writeln!(out, "config: {}", report.config);
     if let Some(refused) = &report.config_refused {

@@ -1,0 +1,256 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Clients;
+use super::folder::{RunningFolder, Shared};
+use crate::config::{Config, Folder, FolderId};
+use crate::folder::intake::IntakePhase;
+use crate::push::{PushPhase, PushStatus};
+use crate::status::LiveFolder;
+
+/// How soon a folder that cannot be started is tried again.
+const START_RETRY: Duration = Duration::from_secs(10);
+/// The longest that a folder's work may take to end. What does not end by then is left to the next start.
+pub(super) const STOP_WAIT: Duration = Duration::from_secs(25);
+/// Work at the server that has not moved for so long does not move any more: every request in it ends long before.
+const STANDSTILL: Duration = Duration::from_secs(60 * 60);
+
+/// All folders of the service: those at work, those that end, and those that cannot be started.
+#[derive(Debug)]
+pub(super) struct Folders {
+    shared: Shared,
+    clients: Clients,
+    slots: Arc<Mutex<BTreeMap<FolderId, Slot>>>,
+    ending: JoinSet<FolderId>,
+}
+
+/// What a folder is in.
+#[derive(Debug)]
+enum Slot {
+    Running {
+        work: RunningFolder,
+        /// The last move at the server, and when it was seen.
+        moved: (PushStatus, Instant),
+    },
+    /// Its work ends; what is to start then.
+    Ending { then: Option<Folder> },
+    /// It could not be started, and why.
+    Failed { folder: Folder, reason: String, again: Instant },
+}
+
+/// What a report can say of a folder that the service knows.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Live(Box<LiveFolder>),
+    Failed(String),
+    /// It begins or ends.
+    Between,
+}
+
+/// Folders as seen by reports, from any thread.
+#[derive(Debug, Clone)]
+pub(super) struct View(Arc<Mutex<BTreeMap<FolderId, Slot>>>);
+
+impl View {
+    /// What each folder is in.
+    pub(super) fn look(&self) -> BTreeMap<FolderId, Seen> {
+        let seen = |slot: &Slot| match slot {
+            Slot::Running { work, .. } => Seen::Live(Box::new(work.live())),
+            Slot::Ending { .. } => Seen::Between,
+            Slot::Failed { reason, .. } => Seen::Failed(reason.clone()),
+        };
+        lock(&self.0).iter().map(|(id, slot)| (id.clone(), seen(slot))).collect()
+    }
+}
+
+impl Folders {
+    pub(super) fn new(shared: Shared, clients: Clients) -> Self {
+        Self { shared, clients, slots: Arc::default(), ending: JoinSet::new() }
+    }
+
+    pub(super) fn view(&self) -> View {
+        View(Arc::clone(&self.slots))
+    }
+
+    /// Starts a folder, at once or as soon as its former work has ended.
+    pub(super) fn start(&mut self, config: &Config, folder: &Folder) {
+        let id = folder.id();
+        if let Some(Slot::Ending { then }) = lock(&self.slots).get_mut(&id) {
+            *then = Some(folder.clone());
+            return;
+        }
+        let slot = match self.shared.start(config, folder, &mut self.clients, true) {
+            Ok(work) => {
+                tracing::info!(folder = %id, "folder started");
+                Slot::Running { work, moved: (PushStatus::default(), Instant::now()) }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let is_known = matches!(
+                    lock(&self.slots).get(&id), Some(Slot::Failed { reason: known, .. }) if *known == reason
+                );
+                if !is_known {
+                    tracing::error!(folder = %id, "folder cannot be started and is tried again: {reason}");
+                }
+                Slot::Failed { folder: folder.clone(), reason, again: Instant::now() + START_RETRY }
+            }
+        };
+        lock(&self.slots).insert(id, slot);
+    }
+
+    /// Has folders end their work, and does not wait for it.
+    pub(super) fn end(&mut self, ids: &[FolderId]) {
+        for id in ids {
+            let mut slots = lock(&self.slots);
+            match slots.remove(id) {
+                Some(Slot::Running { work, .. }) => {
+                    slots.insert(id.clone(), Slot::Ending { then: None });
+                    self.ending.spawn(ended(id.clone(), work));
+                }
+                Some(Slot::Ending { .. }) => {
+                    slots.insert(id.clone(), Slot::Ending { then: None });
+                }
+                Some(Slot::Failed { .. }) | None => {}
+            }
+        }
+    }
+
+    /// Waits until some folder's work has ended; never where none is to.
+    pub(super) async fn ended(&mut self) -> FolderId {
+        loop {
+            match self.ending.join_next().await {
+                Some(Ok(id)) => return id,
+                // Nothing in there panics; a folder that it happened to would be kept from starting.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A folder's work has ended: starts what waits for that.
+    pub(super) fn start_next(&mut self, config: &Config, id: &FolderId) {
+        let then = match lock(&self.slots).remove(id) {
+            Some(Slot::Ending { then }) => then,
+            _ => None,
+        };
+        if let Some(folder) = then {
+            self.start(config, &folder);
+        }
+    }
+
+    /// Tries again what could not be started, and begins anew what has ended by a fault or stands still.
+    pub(super) fn tick(&mut self, config: &Config) {
+        let now = Instant::now();
+        let (mut due, mut faulty) = (Vec::new(), Vec::new());
+        for (id, slot) in lock(&self.slots).iter_mut() {
+            match slot {
+                Slot::Failed { folder, again, .. } if *again <= now => due.push(folder.clone()),
+                Slot::Running { work, moved } => {
+                    let status = work.push.borrow().clone();
+                    if status != moved.0 || !status.phase.is_active() {
+                        *moved = (status, now);
+                    }
+                    if work.has_failed() {
+                        faulty.push((id.clone(), work.folder.clone(), "ended by a fault"));
+                    } else if now.saturating_duration_since(moved.1) >= STANDSTILL {
+                        faulty.push((id.clone(), work.folder.clone(), "has not moved for an hour"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (id, folder, what) in faulty {
+            tracing::error!(folder = %id, "the folder's work {what} and is begun anew; please report it");
+            self.end(&[id]);
+            self.start(config, &folder);
+        }
+        due.iter().for_each(|folder| self.start(config, folder));
+    }
+
+    /// Someone has done something about what was wrong: nothing waits for its next try.
+    pub(super) fn refresh(&mut self, config: &Config) {
+        let (mut stopped, mut failed) = (Vec::new(), Vec::new());
+        for slot in lock(&self.slots).values() {
+            match slot {
+                // Its key may have been replaced.
+                Slot::Running { work, .. }
+                    if matches!(work.push.borrow().phase, PushPhase::Stopped { .. }) =>
+                {
+                    stopped.push(work.folder.clone());
+                }
+                Slot::Running { work, .. } => {
+                    if let Err(error) = work.refresh(&self.shared.state) {
+                        tracing::warn!("{error}");
+                    }
+                }
+                Slot::Failed { folder, .. } => failed.push(folder.clone()),
+                Slot::Ending { .. } => {}
+            }
+        }
+        self.end(&stopped.iter().map(Folder::id).collect::<Vec<_>>());
+        stopped.iter().chain(&failed).for_each(|folder| self.start(config, folder));
+    }
+
+    /// Whether every folder is covered, or cannot be: one that cannot be used keeps no other from being announced.
+    pub(super) fn are_covered(&self) -> bool {
+        lock(&self.slots).values().all(|slot| match slot {
+            Slot::Running { work, .. } => {
+                let intake = work.intake.borrow();
+                intake.covered || matches!(intake.phase, IntakePhase::Broken(_))
+            }
+            Slot::Ending { .. } | Slot::Failed { .. } => true,
+        })
+    }
+
+    /// All folders in one line.
+    pub(super) fn summary(&self) -> String {
+        let slots = lock(&self.slots);
+        let (mut waiting, mut commits, mut troubled) = (0, 0, 0);
+        for slot in slots.values() {
+            match slot {
+                Slot::Running { work, .. } => {
+                    let LiveFolder { intake, push } = work.live();
+                    waiting += intake.settling as u64 + intake.ready as u64 + push.pending;
+                    commits += push.commits;
+                    let in_trouble = matches!(intake.phase, IntakePhase::Broken(_))
+                        || matches!(push.phase, PushPhase::Waiting { .. } | PushPhase::Stopped { .. });
+                    troubled += usize::from(in_trouble);
+                }
+                Slot::Failed { .. } => troubled += 1,
+                Slot::Ending { .. } => {}
+            }
+        }
+        let count = slots.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let trouble = if troubled == 0 { String::new() } else { format!(", {troubled} in trouble") };
+        format!("{count} folder{plural}{trouble}, {waiting} files waiting, {commits} commits since the start")
+    }
+
+    /// Ends all work, side by side, and waits for it.
+    pub(super) async fn stop(&mut self) {
+        let all: Vec<_> = lock(&self.slots).keys().cloned().collect();
+        self.end(&all);
+        let ended = async { while self.ending.join_next().await.is_some() {} };
+        // Each has its own bound; this one is for those that began to end before.
+        if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
+            tracing::warn!("some work did not end in time; the next start settles it");
+        }
+    }
+}
+
+async fn ended(id: FolderId, work: RunningFolder) -> FolderId {
+    if tokio::time::timeout(STOP_WAIT, work.stopped()).await.is_ok() {
+        tracing::info!(folder = %id, "folder stopped");
+    } else {
+        tracing::warn!(folder = %id, "the folder's work did not end in time and is left to itself");
+    }
+    id
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
