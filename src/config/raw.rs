@@ -96,7 +96,7 @@ impl Raw {
         if document
             .get("servers")
             .and_then(|servers| servers.get_ref().as_table())
-            .is_none_or(|servers| servers.is_empty())
+            .is_none_or(toml::map::Map::is_empty)
         {
             top.require(
                 "server",

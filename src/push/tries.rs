@@ -30,6 +30,8 @@ const SUSPECT_AFTER: u32 = 4;
 pub(super) struct Tries {
     failures: u32,
     unexplained: u32,
+    /// Whether the last one was only a look at the branch.
+    looking: bool,
     /// When the next try may begin.
     pub(super) not_before: Instant,
     row: Option<RetryRow>,
@@ -49,6 +51,7 @@ impl Tries {
         Self {
             failures: row.as_ref().filter(|_| pusher.options.lasting).map_or(0, |row| row.attempts),
             unexplained: 0,
+            looking: true,
             not_before: Instant::now() + wait,
             row,
         }
@@ -71,7 +74,7 @@ impl Tries {
 
     /// A delivery came to its end. One that only looked at the branch says nothing of what failed with content.
     pub(super) async fn succeeded(&mut self, pusher: &Pusher, only_looked: bool) {
-        if only_looked && self.unexplained > 0 {
+        if only_looked && !self.looking {
             return;
         }
         let Some(row) = self.row.take() else { return };
@@ -80,13 +83,14 @@ impl Tries {
             "pushing again; it had failed with: {}", row.reason
         );
         let folder = pusher.options.folder;
-        *self = Self { failures: 0, unexplained: 0, not_before: Instant::now(), row: None };
+        *self = Self { failures: 0, unexplained: 0, looking: true, not_before: Instant::now(), row: None };
         // Kept in memory too; a row that stays costs one wait after the next start.
         let _ = pusher.blocking(move |state| state.set_retry(folder, None)).await;
     }
 
     /// A delivery came to nothing.
-    pub(super) async fn failed(&mut self, pusher: &Pusher, failure: &Failure) {
+    pub(super) async fn failed(&mut self, pusher: &Pusher, failure: &Failure, only_looked: bool) {
+        self.looking = only_looked;
         self.failures = self.failures.saturating_add(1);
         self.unexplained = if failure.may_be_content { self.unexplained + 1 } else { 0 };
         let stopped = failure.verdict == Verdict::Stop;

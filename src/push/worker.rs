@@ -135,7 +135,7 @@ pub async fn run(
                     }
                     Some(Err(Failed { failure, changes })) => {
                         planner.put_back(changes, Instant::now());
-                        tries.failed(&pusher, &failure).await;
+                        tries.failed(&pusher, &failure, checks).await;
                         if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
                         }

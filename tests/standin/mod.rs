@@ -179,6 +179,14 @@ impl StandIn {
         self.state().store.commits.clone()
     }
 
+    /// Takes the last commits from a branch, as a server does that comes back from an older backup.
+    pub(crate) fn lose_commits(&self, repo: &str, branch: &str, count: usize) {
+        let mut state = self.state();
+        let repo = state.store.repos.get_mut(repo).expect("the repository is there");
+        let history = repo.history(repo.head(branch).expect("the branch is there"));
+        repo.branches.insert(branch.to_owned(), Arc::clone(&history[count].id));
+    }
+
     /// Every file of a branch with its content; empty where there is no such branch.
     pub(crate) fn tree(&self, repo: &str, branch: &str) -> BTreeMap<String, Bytes> {
         let state = self.state();

@@ -430,3 +430,11 @@ fn the_state_is_found_also_through_a_broken_config() {
     assert_eq!(found("= nonsense\nstate_dir = \"~/s\""), Some("/home/ada/s".into()));
     assert_eq!(found("[[folder]]\nstate_dir = \"/no\""), Some("/home/ada/.local/state/oxen-sync".into()));
 }
+
+#[test]
+fn an_empty_table_of_servers_is_no_server() {
+    let text =
+        "[servers]\n[author]\nname = \"a\"\nemail = \"a@b\"\n[[folder]]\npath = \"/a\"\nrepo = \"lab/a1\"\n";
+    let problems = parse(text, Path::new("/c.toml"), &Env::default()).unwrap_err().to_string();
+    assert!(problems.contains("server"), "{problems}");
+}

@@ -39,7 +39,7 @@ async fn change(site: &Arc<Site>, count: u32, time: Duration) {
     work.finish();
     let commits = rig.assert_all_holds().await;
     assert!(commits > 3, "the changes came in {commits} commits, so none was seen on its way");
-    rig.stop().await;
+    rig.assert_a_restart_changes_nothing().await;
     eprintln!("{count} changes in {time:?}: {} files in {commits} commits", rig.wanted().len());
 }
 

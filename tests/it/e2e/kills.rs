@@ -27,8 +27,13 @@ async fn long_kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) 
 }
 
 async fn kill_often(site: &Arc<Site>, kills: u32) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
+    // Batches close at once, so that most kills meet one under way.
+    let mut rig = Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
     let mut work = Work::in_folder_of(&rig);
+    if let Some(standin) = site.as_standin() {
+        // As slow as a real one.
+        standin.fault(Rule::any(Action::Delay(Duration::from_millis(20))).forever());
+    }
     (0..10).for_each(|_| work.change());
     for _ in 0..kills {
         rig.start();
@@ -39,13 +44,21 @@ async fn kill_often(site: &Arc<Site>, kills: u32) {
     }
     work.finish();
     rig.start();
+    if let Some(standin) = site.as_standin() {
+        standin.clear_faults();
+    }
     let commits = rig.assert_all_holds().await;
-    rig.stop().await;
-    eprintln!("{kills} kills: {} files in {commits} commits", rig.wanted().len());
+    let cut_off = rig.log().matches("a batch that was under way is settled").count();
+    assert!(cut_off * 10 >= kills as usize, "of {kills} kills only {cut_off} met a batch under way");
+    rig.assert_a_restart_changes_nothing().await;
+    eprintln!(
+        "{kills} kills, {cut_off} of them met a batch under way: {} files in {commits} commits",
+        rig.wanted().len()
+    );
 }
 
-/// A server that holds the request which commits until it is told to go on.
-async fn killed_while_committing(keys: &str, path: &str, content: &[u8]) -> (Arc<Site>, Rig) {
+/// A rig that is killed while the answer to its commit does not come, whether or not the commit is made.
+async fn killed_while_committing(keys: &str, commits: Op, action: Action) -> (Arc<Site>, Rig) {
     let site = Arc::new(Site::standin().await);
     let standin = site.as_standin().unwrap();
     let mut rig = Rig::new(&site, keys);
@@ -53,27 +66,35 @@ async fn killed_while_committing(keys: &str, path: &str, content: &[u8]) -> (Arc
     rig.start();
     rig.settled().await;
     rig.assert_idle().await;
-    standin.fault(Rule::on(Op::MergeWorkspace, Action::HangBefore));
-    rig.write(path, content);
-    let before = standin.count(Op::MergeWorkspace).requests;
-    standin.until("the commit is asked for", |s| s.count(Op::MergeWorkspace).requests > before).await;
+    standin.fault(Rule::on(commits, action));
+    rig.write("d/a", "1");
+    rig.write("d/b", "2");
+    let before = standin.count(commits).requests;
+    standin.until("the commit is asked for", |s| s.count(commits).requests > before).await;
+    standin.until("the fault is met", |s| s.faults_left() == 0).await;
     rig.kill();
     (site, rig)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_cut_off_by_a_kill_is_made_once() {
-    let (_site, mut rig) = killed_while_committing("transport = \"workspace\"", "d/a", b"1").await;
-    rig.start();
-    rig.assert_all_holds().await;
+    for (transport, commits) in [("workspace", Op::MergeWorkspace), ("put", Op::PutFiles)] {
+        for action in [Action::HangBefore, Action::HangAfter] {
+            let keys = format!("transport = \"{transport}\"");
+            let (_site, mut rig) = killed_while_committing(&keys, commits, action).await;
+            rig.start();
+            rig.assert_all_holds().await;
+            rig.assert_a_restart_changes_nothing().await;
+        }
+    }
 }
 
 /// Nothing new is to be pushed after the start, so nothing but the start itself can see to what was under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workspace_of_a_killed_life_goes_even_where_nothing_is_left_to_push() {
     let keys = "transport = \"workspace\"\non_delete = \"mirror\"";
-    let (site, mut rig) = killed_while_committing(keys, "d/a", b"1").await;
-    std::fs::remove_file(rig.folder.join("d/a")).unwrap();
+    let (site, mut rig) = killed_while_committing(keys, Op::MergeWorkspace, Action::HangBefore).await;
+    std::fs::remove_dir_all(rig.folder.join("d")).unwrap();
     assert_eq!(rig.oracle().workspaces().await.len(), 1, "it is there to be cleared up");
     rig.start();
     let standin = site.as_standin().unwrap();

@@ -8,6 +8,7 @@ mod proof;
 mod push;
 mod status;
 mod tree;
+mod trouble;
 mod work;
 
 /// Runs each test on both servers.

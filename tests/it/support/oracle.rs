@@ -70,13 +70,17 @@ struct Node {
 
 enum Kind {
     File(Content),
-    Dir { hash: String, commit: String },
+    Dir { hash: String, commit: String, size: u64 },
 }
 
 impl Oracle<'_> {
     /// The head commit's id; `None` where there is no such branch or repository.
     pub(crate) async fn head(&self) -> Option<String> {
-        self.site.client.branch(self.repo, self.branch).await.ok()?.map(|branch| branch.commit_id)
+        match self.site.client.branch(self.repo, self.branch).await {
+            Ok(branch) => branch.map(|branch| branch.commit_id),
+            Err(error) if error.code() == Some(404) => None,
+            Err(error) => panic!("the branch cannot be looked up: {error}"),
+        }
     }
 
     /// What a commit holds.
@@ -87,7 +91,7 @@ impl Oracle<'_> {
     /// Its files, and its directories.
     async fn tree_with(&self, commit: &str, listed: &mut Listed) -> (Tree, BTreeSet<String>) {
         let (mut tree, mut all_dirs) = (Tree::new(), BTreeSet::new());
-        let mut level = vec![(String::new(), Arc::new(self.list(commit, "").await))];
+        let mut level = vec![(String::new(), Arc::new(self.list(commit, "", true).await))];
         // Level by level, so that the directories of one are listed side by side.
         while !level.is_empty() {
             let mut below = Vec::new();
@@ -99,13 +103,13 @@ impl Oracle<'_> {
                         Kind::File(content) => {
                             tree.insert(path, *content);
                         }
-                        Kind::Dir { hash, commit: changed } => {
+                        Kind::Dir { hash, commit: changed, size } => {
                             let key = (path.clone(), hash.clone(), changed.clone());
-                            let known = listed.get(&key).cloned();
+                            let (known, may_be_absent) = (listed.get(&key).cloned(), *size == 0);
                             below.push(async move {
                                 let nodes = match known {
                                     Some(nodes) => nodes,
-                                    None => Arc::new(self.list(commit, &key.0).await),
+                                    None => Arc::new(self.list(commit, &key.0, may_be_absent).await),
                                 };
                                 (key, nodes)
                             });
@@ -125,14 +129,14 @@ impl Oracle<'_> {
         (tree, all_dirs)
     }
 
-    async fn list(&self, commit: &str, dir: &str) -> Vec<Node> {
+    async fn list(&self, commit: &str, dir: &str, may_be_absent: bool) -> Vec<Node> {
         let mut nodes = Vec::new();
         for page in 1.. {
             let url = format!("{}?page={page}&page_size=10000", self.url("dir", commit, dir));
             let answer = self.site.http.get(&url).send().await.expect("the server answers");
             // The first commit of oxen-server 0.65.2 has no root, and a directory that its files have left may be
-            // listed in the one above and not be found itself. Neither holds a file.
-            if answer.status() == StatusCode::NOT_FOUND {
+            // listed in the one above, with nothing in it, and not be found itself.
+            if answer.status() == StatusCode::NOT_FOUND && may_be_absent {
                 break;
             }
             assert_eq!(answer.status(), StatusCode::OK, "{url}");
@@ -194,7 +198,7 @@ impl Oracle<'_> {
 
     /// The commits, the oldest first.
     pub(crate) async fn commits(&self) -> Vec<Commit> {
-        let Some(head) = self.head().await else { return Vec::new() };
+        let head = self.head().await.expect("the branch is there");
         let mut commits: Vec<Commit> = Vec::new();
         for page in 1.. {
             let found =
@@ -260,7 +264,8 @@ fn node(entry: &Value) -> Node {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let hash = text(&entry["hash"]);
     let kind = if entry["is_dir"].as_bool().expect("an entry says what it is") {
-        Kind::Dir { hash, commit: text(&entry["latest_commit"]["id"]) }
+        let size = entry["size"].as_u64().expect("a directory has a size");
+        Kind::Dir { hash, commit: text(&entry["latest_commit"]["id"]), size }
     } else {
         let xxh3 = u128::from_str_radix(&hash, 16).expect("a hash is hex");
         Kind::File(Content { size: entry["size"].as_u64().expect("a file has a size"), xxh3 })

@@ -45,7 +45,9 @@ impl Site {
 
     fn new(url: String, server: Server) -> Self {
         let client = client(&url);
-        Self { url, client, http: reqwest::Client::new(), server }
+        // A server that is silent fails a test and does not hang it.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build();
+        Self { url, client, http: http.expect("the options are fine"), server }
     }
 
     /// The stand-in, for faults and counts; `None` where the server is real.

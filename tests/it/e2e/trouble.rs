@@ -1,0 +1,270 @@
+//! A server in trouble costs time and no file, and no file is blamed for it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use oxen_sync::oxen::Op;
+use oxen_sync::status::{FolderState, Report};
+use rustix::process::{Signal, kill_process};
+
+use super::on_both;
+use crate::standin::{Action, Rule};
+use crate::support::rig::Rig;
+use crate::support::site::Site;
+
+on_both! {
+    large_files_side_by_side_wait_for_no_memory_that_nobody_gives_back,
+    a_directory_that_becomes_a_link_is_mirrored,
+    a_file_that_comes_back_is_put_where_others_have_removed_it,
+    push_puts_back_what_others_have_changed_and_the_service_does_not,
+}
+
+async fn standin() -> (Arc<Site>, Arc<crate::standin::StandIn>) {
+    let site = Arc::new(Site::standin().await);
+    let standin = site.as_standin().unwrap();
+    (site, standin)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_doubles_nothing_and_loses_nothing() {
+    let ops = [
+        ("workspace", Op::OpenWorkspace),
+        ("workspace", Op::StageFiles),
+        ("workspace", Op::MergeWorkspace),
+        ("put", Op::PutFiles),
+    ];
+    let actions = [Action::ResetBefore, Action::ResetInside { after_bytes: 10 }, Action::ResetAfter];
+    let cases = ops.iter().flat_map(|op| actions.iter().map(move |action| (*op, action.clone())));
+    join_all(cases.map(|((transport, op), action)| lose_an_answer(transport, op, action))).await;
+}
+
+async fn lose_an_answer(transport: &str, op: Op, action: Action) {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, &format!("transport = \"{transport}\""));
+    rig.write("first", "1");
+    rig.start();
+    rig.settled().await;
+    standin.fault(Rule::on(op, action));
+    rig.write("d/a", "1");
+    rig.write("d/b", "2");
+    rig.assert_all_holds().await;
+    assert_eq!(standin.faults_left(), 0, "the fault was met");
+    rig.assert_a_restart_changes_nothing().await;
+}
+
+/// What a full disk, a broken proxy or a quota makes a server say to everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_file_is_set_aside_for_a_server_that_fails_with_everything() {
+    let sick = [
+        (Op::StageFiles, Action::reply(500, "disk full")),
+        (Op::StageFiles, Action::reply(400, "<html><title>Bad Request</title></html>")),
+        (Op::StageFiles, Action::StageHalf),
+        (Op::MergeWorkspace, Action::reply(500, "")),
+        (
+            Op::MergeWorkspace,
+            Action::reply(422, r#"{"status":"error","status_message":"IO(Os { code: 28 })"}"#),
+        ),
+        (Op::OpenWorkspace, Action::reply(402, "quota")),
+        (Op::ReadBranch, Action::reply(400, "plain HTTP request sent to HTTPS port")),
+    ];
+    join_all(sick.into_iter().map(|(op, action)| meet_a_sick_server(op, action))).await;
+}
+
+async fn meet_a_sick_server(op: Op, action: Action) {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "transport = \"workspace\"");
+    rig.write("first", "1");
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    standin.fault(Rule::on(op, action).forever());
+    (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
+    // Long enough for the content to be suspected.
+    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
+    for number in 1..=6 {
+        let report = rig.until_status("it has tried", |report| attempts(report) >= number).await;
+        assert_eq!(report.folders[0].failed, 0, "{op}: {report:#?}");
+        // Whoever waits for the next try need not.
+        kill_process(rig.pid(), Signal::HUP).unwrap();
+    }
+    standin.clear_faults();
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_file_that_the_server_will_not_have_is_set_aside_and_the_rest_goes_on() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "transport = \"put\"");
+    rig.write("first", "1");
+    rig.start();
+    rig.settled().await;
+    standin.fault(Rule::on(Op::PutFiles, Action::reply(400, "no such thing")).path("poison").forever());
+    (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
+    rig.write("poison/file", "p");
+    rig.left_out = vec![b"poison/file".to_vec()];
+    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
+    for number in 1..=3 {
+        rig.until_status("it has tried", |report| attempts(report) >= number).await;
+        kill_process(rig.pid(), Signal::HUP).unwrap();
+    }
+    rig.settled().await;
+    let report = rig.until_status("it is set aside", |report| report.folders[0].failed == 1).await;
+    assert_eq!(report.folders[0].problems[0].kind, "quarantined");
+    assert!(report.folders[0].problems[0].reason.contains("400"), "{report:#?}");
+    rig.assert_all_holds().await;
+
+    // By hand, it is tried again.
+    standin.clear_faults();
+    rig.left_out.clear();
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.assert_all_holds().await;
+    let report = rig.status().await.unwrap();
+    assert_eq!(report.folders[0].failed, 0, "{report:#?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_branch_has_lost_is_pushed_again() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "rescan_interval = \"1s\"");
+    rig.write("a", "1");
+    rig.start();
+    rig.settled().await;
+    rig.write("b", "2");
+    rig.settled().await;
+    rig.assert_idle().await;
+    // While it runs, with nothing to be pushed.
+    standin.lose_commits(&rig.repo.to_string(), "main", 1);
+    rig.settled().await;
+    assert!(rig.log().contains("the branch has lost files"), "{}", rig.log());
+    // And while nothing runs.
+    rig.stop().await;
+    standin.lose_commits(&rig.repo.to_string(), "main", 1);
+    assert_eq!(rig.push().await.code, Some(0));
+    rig.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn push_asks_the_server_even_when_nothing_has_changed() {
+    let (site, standin) = standin().await;
+    let rig = Rig::new(&site, "");
+    rig.write("a", "1");
+    assert_eq!(rig.push().await.code, Some(0));
+    standin.go_down().await;
+    let said = rig.push().await;
+    assert_eq!(said.code, Some(1), "nothing is proved without the server: {said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_gets_all_of_it() {
+    let (site, _standin) = standin().await;
+    let mut rig = Rig::new(&site, "");
+    rig.write("a", "1");
+    assert_eq!(rig.push().await.code, Some(0));
+    let other = Arc::new(Site::standin().await);
+    rig.write_config(&rig.config_text().replace(&site.url, &other.url));
+    assert_eq!(rig.push().await.code, Some(0));
+    rig.site = other;
+    rig.settled().await;
+}
+
+async fn large_files_side_by_side_wait_for_no_memory_that_nobody_gives_back(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "");
+    (0..4).for_each(|n| rig.write(&format!("large {n}"), vec![n; 25 << 20]));
+    rig.start();
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_larger_than_the_memory_for_them_are_streamed() {
+    let (site, standin) = standin().await;
+    standin.set_parts(30 << 20, 8);
+    let mut rig = Rig::new(&site, "");
+    let content: Vec<u8> = (0..70_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    rig.write("large", &content);
+    rig.write("also large", &content[1..]);
+    standin.fault(Rule::on(Op::PutPart, Action::ResetInside { after_bytes: 20 << 20 }).after(1));
+    rig.start();
+    rig.assert_all_holds().await;
+    assert_eq!(standin.faults_left(), 0);
+    let peak = super::names::peak_memory_kib(rig.pid());
+    assert!(peak <= 64 << 10, "peak memory {peak} KiB");
+    rig.stop().await;
+}
+
+async fn a_directory_that_becomes_a_link_is_mirrored(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
+    rig.write("d/e/f", "1");
+    rig.write("other", "1");
+    rig.start();
+    rig.settled().await;
+    fs::rename(rig.folder.join("d"), rig.folder.join("d2")).unwrap();
+    symlink("d2", rig.folder.join("d")).unwrap();
+    rig.ledger.finished("d2/e/f", b"1");
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+/// The folder has a file that is on the branch, loses it, and gets it back; meanwhile others have removed it.
+async fn a_file_that_comes_back_is_put_where_others_have_removed_it(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "");
+    rig.write("d/a", "1");
+    rig.write("d/b", "2");
+    rig.start();
+    rig.settled().await;
+    fs::remove_file(rig.folder.join("d/a")).unwrap();
+    rig.assert_idle().await;
+    remove(site, &rig, "d/a").await;
+    rig.write("d/a", "1");
+    rig.settled().await;
+    rig.stop().await;
+}
+
+/// Another client removes a file from the branch.
+async fn remove(site: &Site, rig: &Rig, path: &str) {
+    site.client.open_workspace(&rig.repo, "another", &rig.branch).await.unwrap();
+    site.client.stage_removals(&rig.repo, "another", &[path]).await.unwrap();
+    let info = crate::support::site::info("tidied up");
+    site.client.merge_workspace(&rig.repo, "another", &rig.branch, &info).await.unwrap();
+}
+
+async fn push_puts_back_what_others_have_changed_and_the_service_does_not(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "");
+    rig.write("d/a", "1");
+    rig.write("d/b", "2");
+    assert_eq!(rig.push().await.code, Some(0));
+    remove(site, &rig, "d/a").await;
+    rig.start();
+    rig.assert_idle().await;
+    rig.write("d/c", "3");
+    rig.until_status("it is pushed", |report| report.folders[0].files == 3).await;
+    rig.assert_idle().await;
+    let tree = rig.oracle().tree(&rig.oracle().head().await.unwrap()).await;
+    assert_eq!(tree.into_keys().collect::<Vec<_>>(), ["d/b", "d/c"], "what others removed is theirs");
+    rig.stop().await;
+    assert_eq!(rig.push().await.code, Some(0));
+    rig.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_cannot_be_started_says_why() {
+    let (site, _standin) = standin().await;
+    let mut rig = Rig::new(&site, "");
+    rig.write("a", "1");
+    let key = rig.dir().join("key");
+    rig.write_config(&rig.config_text().replace("[author]", &format!("key_file = {key:?}\n[author]")));
+    rig.start();
+    let report =
+        rig.until_status("it is told", |report| report.folders[0].state == FolderState::Broken).await;
+    assert!(report.folders[0].why.as_ref().unwrap().contains("key"), "{report:#?}");
+    fs::write(&key, "secret").unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
