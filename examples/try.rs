@@ -1,5 +1,5 @@
 //! Runs the whole service on a folder of yours against a server that lives in this process, and shows the commits as
-//! they come. Nothing leaves this machine, and nothing in the folder is touched.
+//! they come. Nothing leaves this machine, and nothing in the folder is touched. The server keeps all of it in memory.
 //!
 //!     cargo run --release --example try -- FOLDER
 
@@ -18,6 +18,8 @@ use standin::{CommitMade, StandIn};
 
 const REPO: &str = "demo/try";
 const BRANCH: &str = "main";
+/// The largest folder that is taken: the server keeps it in memory.
+const BYTES_MAX: u64 = 1 << 30;
 /// Paths shown of each commit.
 const SHOWN_MAX: usize = 8;
 
@@ -42,6 +44,23 @@ fn main() -> ExitCode {
 
 async fn show(folder: &Path) -> Result<(), String> {
     let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    if !folder.is_dir() {
+        return Err(format!("{} is no directory", printable(&folder)));
+    }
+    let bytes = bytes_below(&folder);
+    if bytes > BYTES_MAX {
+        let bytes = bytesize::ByteSize(bytes);
+        return Err(format!(
+            "this example keeps everything in memory, and {bytes} are much; take a smaller folder"
+        ));
+    }
+    // What cannot be pushed is told as the service tells it.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
     let scratch = std::env::temp_dir().join(format!("oxen-sync-try-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     let server = StandIn::start().await;
@@ -60,6 +79,16 @@ async fn show(folder: &Path) -> Result<(), String> {
     println!("\nThe branch holds {} files, {bytes} bytes. They are gone with this process.", files.len());
     let _ = std::fs::remove_dir_all(&scratch);
     ended
+}
+
+/// The size of all files below a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(folder).into_iter().flatten();
+    files
+        .filter(|entry| entry.file_type().is_file())
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 fn write_config(scratch: &Path, folder: &Path, url: &str) -> Result<PathBuf, String> {

@@ -17,6 +17,9 @@
 //! - A batch stands in the journal before anything of it goes out, and is closed when the branch was compared with it. An
 //!   open batch is settled first: a workspace that was being committed is committed again, which the server does once; a
 //!   PUT whose answer was lost is asked about. So a crash at any point loses nothing and doubles nothing.
+//! - A file is only blamed for what is known to be its fault, or when others of its batch went through; else the server is
+//!   in trouble, and waiting helps. What the branch is known to hold is compared with it at the start, after trouble and on
+//!   a timer.
 //! - Queues are bounded everywhere. What does not fit waits where it is: in the folder.
 //!
 //! # The house

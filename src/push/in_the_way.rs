@@ -1,7 +1,8 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::Target;
-use super::prove::look_up;
+use super::prove::{Found, look_up};
 use super::pusher::{Failure, Pusher};
 use super::worker;
 use crate::oxen::CommitInfo;
@@ -9,6 +10,8 @@ use crate::path::{LocalPath, RepoPath, printable};
 use crate::state::{Change, ChangeKind};
 
 const PAGE_SIZE: usize = 1_000;
+/// With more directories than this above them, paths are looked up from the top down.
+const DIRS_ASKED_DIRECTLY: usize = 8;
 
 impl Pusher {
     /// Sees to it that no file of `changes` is put where a directory stands. oxen-server 0.65.2 would say yes, list the
@@ -34,9 +37,8 @@ impl Pusher {
         if paths.is_empty() {
             return Ok(changes);
         }
-        let Target { client, repo, .. } = &self.target;
         let head = self.target.head().await?;
-        let found = look_up(client, repo, &head, &paths, self.options.concurrency).await?;
+        let found = self.look_up_new(&head, &paths).await?;
         let mut blocked = vec![false; changes.len()];
         for (at, entry) in found {
             let (Some(index), Some(path)) = (indices.get(at), paths.get(at)) else { continue };
@@ -73,6 +75,35 @@ impl Pusher {
             .filter(|(_, blocked)| !blocked)
             .map(|(change, _)| change)
             .collect())
+    }
+
+    /// What stands at paths that are mostly new. Where they lie in many directories, it is asked from the top down, and
+    /// nothing is asked below what is not there: each question costs oxen-server 0.65.2 the more, the more directories
+    /// the branch has.
+    async fn look_up_new(&self, head: &str, paths: &[RepoPath]) -> Result<Vec<Found>, Failure> {
+        let Target { client, repo, .. } = &self.target;
+        let concurrency = self.options.concurrency;
+        let above: BTreeSet<&str> = paths.iter().flat_map(RepoPath::ancestors).collect();
+        if above.len() <= DIRS_ASKED_DIRECTLY {
+            return Ok(look_up(client, repo, head, paths, concurrency).await?);
+        }
+        let mut by_depth = BTreeMap::<usize, Vec<RepoPath>>::new();
+        for dir in above.into_iter().filter_map(|dir| RepoPath::parse(dir).ok()) {
+            by_depth.entry(dir.ancestors().count()).or_default().push(dir);
+        }
+        let mut there = HashSet::from([String::new()]);
+        for mut dirs in by_depth.into_values() {
+            dirs.retain(|dir| there.contains(dir.dir()));
+            for (at, entry) in look_up(client, repo, head, &dirs, concurrency).await? {
+                if let Some(dir) = dirs.get(at).filter(|_| entry.is_some_and(|entry| entry.is_dir)) {
+                    there.insert(dir.as_str().to_owned());
+                }
+            }
+        }
+        let (indices, known): (Vec<usize>, Vec<RepoPath>) =
+            paths.iter().cloned().enumerate().filter(|(_, path)| there.contains(path.dir())).unzip();
+        let found = look_up(client, repo, head, &known, concurrency).await?;
+        Ok(found.into_iter().filter_map(|(at, entry)| Some((*indices.get(at)?, entry))).collect())
     }
 
     /// Whether a file of the branch was in our folder when it was last looked at.

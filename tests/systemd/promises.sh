@@ -49,6 +49,7 @@ prepare_folder_and_config() {
     useradd --system --user-group --create-home --home-dir /home/rig --shell /bin/bash rig 2>&1
     install -d -o rig -g rig -m 750 /data/camera /home/rig/scans
     groupadd --force --system lab' &&
+    put /data/camera/private.raw 1000 600 &&
     readme config &&
     machine sed -i 's/^#settle.quiet = .*/settle.quiet = "300ms"/; s/^#batch.quiet = .*/batch.quiet = "200ms"/' "$config"
 }

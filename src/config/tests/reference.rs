@@ -94,3 +94,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_config_of_the_readme_is_one_to_which_its_folder_can_be_added() {
+    let readme = include_str!("../../../README.md");
+    let text = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    good(text);
+    assert!(
+        readme.contains("oxen-sync add /data/microscope --repo lab/cells --remote-dir microscope --config")
+    );
+    let new = crate::config::NewFolder {
+        path: "/data/microscope".into(),
+        server: None,
+        repo: "lab/cells".parse().unwrap(),
+        branch: None,
+        remote_dir: Some(crate::path::RepoPath::parse("microscope").unwrap()),
+    };
+    assert_eq!(good(&crate::config::add_folder(text, &new).unwrap()).folders.len(), 2);
+}
