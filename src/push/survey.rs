@@ -25,18 +25,19 @@ impl Pusher {
                 return Ok(());
             }
         }
-        let was_known = known.is_whole;
+        let knew_files = self.blocking(move |state| Ok(state.summary(folder)?.files > 0)).await?;
         let (files, lost) = self.list(&head).await?;
         let path = self.options.path.display();
-        if was_known && lost > 0 {
+        if lost > 0 {
             tracing::warn!(
                 folder = %path, files = lost,
                 "the branch has lost files that it held; what the folder still has of them is pushed again"
             );
-        } else if !was_known && files > 0 {
+        } else if files > 0 {
             tracing::info!(folder = %path, files, "the branch was listed; what it holds already is not sent again");
         }
-        if was_known {
+        // What was compared with the folder before may differ from it now.
+        if knew_files {
             self.inbox.add(Hint::Tree(LocalPath::root()));
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::status::LiveFolder;
 const START_RETRY: Duration = Duration::from_secs(10);
 /// The longest that a folder's work may take to end. What does not end by then is left to the next start.
 pub(super) const STOP_WAIT: Duration = Duration::from_secs(25);
-/// Work at the server that has not moved for so long does not move any more: every request in it ends long before.
+/// Work at the server that has not moved for so long, and for longer than any request of it may take, moves no more.
 const STANDSTILL: Duration = Duration::from_secs(60 * 60);
 
 /// All folders of the service: those at work, those that end, and those that cannot be started.
@@ -156,8 +156,10 @@ impl Folders {
                     }
                     if work.has_failed() {
                         faulty.push((id.clone(), work.folder.clone(), "ended by a fault"));
-                    } else if now.saturating_duration_since(moved.1) >= STANDSTILL {
-                        faulty.push((id.clone(), work.folder.clone(), "has not moved for an hour"));
+                    } else if now.saturating_duration_since(moved.1)
+                        >= STANDSTILL.max(work.folder.server.request_timeout * 4)
+                    {
+                        faulty.push((id.clone(), work.folder.clone(), "has come to a standstill"));
                     }
                 }
                 _ => {}

@@ -149,6 +149,23 @@ async fn what_the_branch_has_lost_is_pushed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_branch_has_lost_is_pushed_again_also_when_the_first_listing_of_it_fails() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "");
+    rig.write("a", "1");
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    rig.stop().await;
+    standin.lose_commits(&rig.repo.to_string(), "main", 1);
+    standin.fault(Rule::on(Op::ListDir, Action::reply(500, "")));
+    rig.start();
+    standin.until("the listing fails", |standin| standin.faults_left() == 0).await;
+    rig.settled().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn push_asks_the_server_even_when_nothing_has_changed() {
     let (site, standin) = standin().await;
     let rig = Rig::new(&site, "");
