@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oxen_sync::oxen::RepoName;
 
 use crate::support::oracle::{Ledger, Oracle, differences, folder_tree};
-use crate::support::site::{Site, branch};
+use crate::support::site::{Site, branch, file, info};
 
 async fn site() -> (Arc<Site>, RepoName) {
     let site = Arc::new(Site::standin().await);
@@ -40,6 +40,19 @@ async fn a_content_that_never_was_a_finished_file_is_seen_also_when_it_is_gone_b
     assert!(!history_passes(&site, &repo, &known).await, "a torn content");
     assert!(!history_passes(&site, &repo, &[("a", "1"), ("d/b", "2"), ("a", "who"), ("b", "whole")]).await);
     assert!(history_passes(&site, &repo, &[("a", "1"), ("d/b", "2"), ("a", "who"), ("a", "whole")]).await);
+}
+
+#[tokio::test]
+async fn a_commit_that_repeats_its_parent_is_seen() {
+    let (site, repo) = site().await;
+    let main = branch("main");
+    let known = [("a", "1"), ("d/b", "2"), ("c", "3")];
+    site.client.open_workspace(&repo, "late", &main).await.unwrap();
+    site.client.stage_files(&repo, "late", vec![file("c", b"3")]).await.unwrap();
+    site.commit(&repo, &[("c", "3")]).await;
+    assert!(history_passes(&site, &repo, &known).await);
+    site.client.merge_workspace(&repo, "late", &main, &info("once more")).await.unwrap();
+    assert!(!history_passes(&site, &repo, &known).await);
 }
 
 #[tokio::test]
