@@ -116,27 +116,23 @@ pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
     })
 }
 
-/// Reads a file of at most `limit` bytes whole and checks that its content is the one that `expected` names.
+/// Reads the first `size` bytes of a file and checks that they are the content that `expected` names. What has been
+/// appended since then does not matter: the bytes are those that were hashed.
 ///
 /// # Errors
-/// [`ReadError::Changed`] when it is larger or holds other bytes by now; else what the kernel says.
+/// [`ReadError::Changed`] when it is shorter or holds other bytes by now; else what the kernel says.
 pub fn read_small(
     root: &RootDir,
     path: &LocalPath,
-    limit: usize,
+    size: u64,
     expected: &Digests,
 ) -> Result<Bytes, ReadError> {
-    let mut opened = root.open_file(path)?;
-    let size = usize::try_from(opened.signature.size).unwrap_or(usize::MAX);
-    if size > limit {
-        return Err(ReadError::Changed);
-    }
-    let mut bytes = Vec::with_capacity(size + 1);
-    (&mut opened.file).take(size as u64 + 1).read_to_end(&mut bytes)?;
-    confirm_unchanged(&opened, bytes.len() as u64)?;
+    let opened = root.open_file(path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    opened.file.take(size).read_to_end(&mut bytes)?;
     let mut digester = Digester::default();
     digester.update(&bytes);
-    if digester.finish() != *expected {
+    if digester.bytes() != size || digester.finish() != *expected {
         return Err(ReadError::Changed);
     }
     Ok(Bytes::from(bytes))
@@ -187,9 +183,11 @@ mod tests {
     fn other_bytes_than_the_expected_are_not_taken() {
         let (dir, root, path) = folder(b"abc");
         let digests = hash_file(&mut root.open_file(&path).unwrap()).unwrap().digests;
-        fs::write(dir.path().join("f"), b"abd").unwrap();
-        assert!(matches!(read_small(&root, &path, 9, &digests), Err(ReadError::Changed)));
-        fs::write(dir.path().join("f"), b"abcabcabcabc").unwrap();
-        assert!(matches!(read_small(&root, &path, 9, &digests), Err(ReadError::Changed)));
+        for other in [&b"abd"[..], b"ab", b"", b"abdabc"] {
+            fs::write(dir.path().join("f"), other).unwrap();
+            assert!(matches!(read_small(&root, &path, 3, &digests), Err(ReadError::Changed)));
+        }
+        fs::write(dir.path().join("f"), b"abc and more").unwrap();
+        assert_eq!(&read_small(&root, &path, 3, &digests).unwrap()[..], b"abc", "a log that goes on");
     }
 }

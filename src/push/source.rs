@@ -7,7 +7,6 @@ use super::verdict::Verdict;
 use crate::content::{RootDir, is_absent, read_small};
 use crate::oxen::FileBody;
 use crate::path::LocalPath;
-use crate::plan::SMALL_FILE_MAX;
 use crate::state::{Change, ChangeKind};
 
 /// The folder that content is read from.
@@ -51,17 +50,15 @@ impl Source {
             .iter()
             .filter_map(|index| {
                 let (change, path) = (batch.changes.get(*index)?, batch.paths.get(*index)?);
-                let ChangeKind::Put { digests, .. } = change.kind else { return None };
-                Some((*index, change.path.clone(), path.as_str().to_owned(), digests))
+                let ChangeKind::Put { signature, digests, .. } = change.kind else { return None };
+                Some((*index, change.path.clone(), path.as_str().to_owned(), signature.size, digests))
             })
             .collect();
         let root = Arc::clone(&self.root);
-        let limit =
-            usize::try_from(SMALL_FILE_MAX.max(crate::oxen::PUT_FORM_MAX as u64)).unwrap_or(usize::MAX);
         let read = pusher
             .blocking(move |_| {
-                let read = wanted.into_iter().map(|(index, local, name, digests)| {
-                    (index, local.clone(), name, read_small(&root, &local, limit, &digests))
+                let read = wanted.into_iter().map(|(index, local, name, size, digests)| {
+                    (index, local.clone(), name, read_small(&root, &local, size, &digests))
                 });
                 Ok(read.collect::<Vec<_>>())
             })

@@ -13,7 +13,7 @@ use super::pusher::{BUDGET_MIB, Failure, Pusher};
 use super::source::Source;
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
-use crate::content::{EntryKind, OpenFile, ReadError};
+use crate::content::{OpenFile, ReadError};
 use crate::oxen::{Error, PartBody, Reason, Upload, UploadStart};
 use crate::state::ChangeKind;
 
@@ -59,7 +59,8 @@ impl Pusher {
             let local = change.path.clone();
             let opened = self.blocking(move |_| Ok(root.open_file(&local))).await?;
             let opened = match opened {
-                Ok(opened) if opened.signature == signature => Arc::new(opened),
+                // One that has grown since it was hashed holds what was hashed all the same.
+                Ok(opened) if opened.signature.size >= signature.size => Arc::new(opened),
                 Ok(_) => {
                     self.drop_change(&change.path, &ReadError::Changed);
                     return Ok(Vec::new());
@@ -69,7 +70,7 @@ impl Pusher {
                     return Ok(Vec::new());
                 }
             };
-            match self.send_parts(&upload, &opened, digests.xxh3).await {
+            match self.send_parts(&upload, &opened, signature.size, digests.xxh3).await {
                 Ok(()) => {
                     self.sent(1, 0);
                     return Ok(vec![index]);
@@ -100,9 +101,9 @@ impl Pusher {
         &self,
         upload: &Upload,
         opened: &Arc<OpenFile>,
+        size: u64,
         xxh3: u128,
     ) -> Result<(), PartsError> {
-        let size = opened.signature.size;
         let fits = upload.part_size <= PART_HELD_MAX;
         let in_flight_max = if fits { PARTS_IN_FLIGHT } else { 1 };
         let in_flight_max = in_flight_max.min(usize::try_from(upload.part_window).unwrap_or(1)).max(1);
@@ -211,9 +212,16 @@ impl Part {
     /// hashed, which is what `expected` names.
     fn read(&self, mut hash: Xxh3, expected: Option<u128>) -> Result<(Bytes, Xxh3), ReadError> {
         let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
-        self.file.file.read_exact_at(&mut bytes, self.offset)?;
+        match self.file.file.read_exact_at(&mut bytes, self.offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(ReadError::Changed);
+            }
+            read => read?,
+        }
         hash.update(&bytes);
-        self.check(&hash, expected)?;
+        if expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
+            return Err(ReadError::Changed);
+        }
         Ok((Bytes::from(bytes), hash))
     }
 
@@ -250,14 +258,6 @@ impl Part {
                 }
             }
         })
-    }
-
-    fn check(&self, hash: &Xxh3, expected: Option<u128>) -> Result<(), ReadError> {
-        let is_still = self.file.look()? == EntryKind::File(self.file.signature);
-        if !is_still || expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
-            return Err(ReadError::Changed);
-        }
-        Ok(())
     }
 }
 

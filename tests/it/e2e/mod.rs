@@ -2,6 +2,7 @@
 
 mod changes;
 mod config;
+mod folder;
 mod kills;
 mod names;
 mod proof;
