@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -94,26 +94,51 @@ pub struct Hashed {
 /// # Errors
 /// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
 pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
+    let hashed = hash_as_opened(opened)?;
+    if opened.look()? != EntryKind::File(opened.signature) {
+        return Err(ReadError::Changed);
+    }
+    Ok(hashed)
+}
+
+/// Hashes a file that is written to all the time, as it was at one moment: the bytes that its size counted when it was
+/// opened. Where the file changed meanwhile, they are read once more: bytes that are the same in both readings are those
+/// that stood there between the two, which is so for all that is only ever appended to.
+///
+/// # Errors
+/// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
+pub fn hash_snapshot(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
+    let hashed = hash_as_opened(opened)?;
+    if opened.look()? == EntryKind::File(opened.signature) {
+        return Ok(hashed);
+    }
+    let again = hash_as_opened(opened)?;
+    if again.digests != hashed.digests {
+        return Err(ReadError::Changed);
+    }
+    Ok(Hashed { racy: true, ..hashed })
+}
+
+/// Hashes as many bytes as there were when the file was opened.
+fn hash_as_opened(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
     let wall = wall_ns();
-    let mut digester = Digester::default();
-    let mut chunk = vec![0; CHUNK.min(usize::try_from(opened.signature.size).unwrap_or(CHUNK).max(1))];
-    loop {
-        match opened.file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => digester.update(&chunk[..count]),
+    let (mut digester, mut left) = (Digester::default(), opened.signature.size);
+    let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)).max(1)];
+    opened.file.rewind()?;
+    while left > 0 {
+        let want = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
+        match opened.file.read(&mut chunk[..want]) {
+            Ok(0) => return Err(ReadError::Changed),
+            Ok(count) => {
+                digester.update(&chunk[..count]);
+                left -= count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
-        if digester.bytes() > opened.signature.size {
-            return Err(ReadError::Changed);
-        }
     }
-    confirm_unchanged(opened, digester.bytes())?;
-    Ok(Hashed {
-        signature: opened.signature,
-        digests: digester.finish(),
-        racy: opened.signature.is_racy(wall),
-    })
+    let signature = opened.signature;
+    Ok(Hashed { signature, digests: digester.finish(), racy: signature.is_racy(wall) })
 }
 
 /// Reads the first `size` bytes of a file and checks that they are the content that `expected` names. What has been
@@ -136,14 +161,6 @@ pub fn read_small(
         return Err(ReadError::Changed);
     }
     Ok(Bytes::from(bytes))
-}
-
-fn confirm_unchanged(opened: &OpenFile, bytes_read: u64) -> Result<(), ReadError> {
-    let after = opened.look()?;
-    if after != EntryKind::File(opened.signature) || bytes_read != opened.signature.size {
-        return Err(ReadError::Changed);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -177,6 +194,43 @@ mod tests {
         let mut opened = root.open_file(&path).unwrap();
         fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap().write_all(b"d").unwrap();
         assert!(matches!(hash_file(&mut opened), Err(ReadError::Changed)));
+    }
+
+    #[test]
+    fn a_file_that_is_appended_to_all_the_time_has_a_snapshot() {
+        let (dir, root, path) = folder(b"");
+        let whole: Vec<u8> = (0..4 << 20).map(|n: u32| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut log = fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap();
+                for piece in whole.chunks(64) {
+                    log.write_all(piece).unwrap();
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            let (mut taken, mut len) = (0, 0);
+            while taken < 20 && len < whole.len() {
+                let mut opened = root.open_file(&path).unwrap();
+                len = usize::try_from(opened.signature.size).unwrap();
+                let hashed = hash_snapshot(&mut opened).unwrap();
+                let mut expected = Digester::default();
+                expected.update(&whole[..len]);
+                assert_eq!(hashed.digests, expected.finish(), "the first {len} bytes");
+                taken += 1;
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_while_it_is_read_has_none() {
+        let (dir, root, path) = folder(b"abc");
+        let mut opened = root.open_file(&path).unwrap();
+        fs::write(dir.path().join("f"), b"a").unwrap();
+        assert!(matches!(hash_snapshot(&mut opened), Err(ReadError::Changed)));
     }
 
     #[test]

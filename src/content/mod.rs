@@ -8,6 +8,6 @@ mod digest;
 mod root;
 mod signature;
 
-pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, read_small};
+pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId, is_absent, is_file};
 pub use signature::Signature;

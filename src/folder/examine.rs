@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::writers::Writers;
 use super::{Due, Filter};
-use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file};
+use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
 use crate::path::{LocalPath, RepoPath};
 use crate::state::{Change, ChangeKind, FileRow, FolderKey, ProblemKind, ProblemRow, State, StateError};
 
@@ -166,7 +166,7 @@ impl Examiner {
         if !due.overdue && (signature != seen || self.writers.has_writer(&opened)) {
             return moving;
         }
-        let hashed = match hash_file(&mut opened) {
+        let hashed = match if due.overdue { hash_snapshot(&mut opened) } else { hash_file(&mut opened) } {
             Ok(hashed) => hashed,
             Err(ReadError::Changed) => return moving,
             Err(ReadError::Open(error)) => return self.unreadable(path, &error, Some(seen)),
