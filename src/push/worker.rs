@@ -1,5 +1,6 @@
 //! The loop of one folder's pushing: collects, waits, delivers, backs off.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +60,8 @@ pub struct PushReport {
 
 /// Tries of a worker that does not last.
 const TRIES_MAX: u32 = 5;
-/// Files of one batch that fail each alone, with nothing that passes, after which the server is at fault.
-const SUSPECTS_MAX: usize = 3;
+/// Groups of one batch that fail, with none that passes, after which the server is at fault and not a file.
+const FAILED_GROUPS_MAX: usize = 16;
 /// How long a stop waits for a commit under way, and for a workspace to be given up.
 const STOP_COMMIT_WAIT: Duration = Duration::from_secs(20);
 const STOP_UNDO_WAIT: Duration = Duration::from_secs(3);
@@ -174,8 +175,11 @@ async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) ->
     if suspects_content {
         groups = groups.into_iter().flat_map(halves).collect();
     }
-    let (mut something_passed, mut suspects) = (false, Vec::<(Change, Failure)>::new());
-    while let Some(group) = groups.pop() {
+    // Large groups come before small ones, so that what is well passes early, however many are at fault.
+    let mut groups = VecDeque::from(groups);
+    let (mut something_passed, mut failed_groups) = (false, 0);
+    let mut suspects = Vec::<(Change, Failure)>::new();
+    while let Some(group) = groups.pop_front() {
         let (failure, changes) = match pusher.deliver(group).await {
             Ok(was_sent) => {
                 something_passed |= was_sent;
@@ -183,17 +187,14 @@ async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) ->
             }
             Err(Failed { failure, changes }) => (failure, changes),
         };
-        let suspected = failure.may_be_content && suspects_content;
+        failed_groups += 1;
+        let gives_up = !something_passed && failed_groups >= FAILED_GROUPS_MAX;
+        let suspected = failure.may_be_content && suspects_content && !gives_up;
         let outcome = match (&changes[..], failure.verdict) {
             ([change], Verdict::Split) => pusher.quarantine(change, &failure.reason).await,
             ([change], _) if suspected => {
-                suspects.push((change.clone(), failure.clone()));
-                // Where one after the other fails and none passes, the rest would fare no better.
-                if something_passed || suspects.len() < SUSPECTS_MAX {
-                    continue;
-                }
-                suspects.pop();
-                Err(failure)
+                suspects.push((change.clone(), failure));
+                continue;
             }
             (_, verdict) if verdict == Verdict::Split || suspected => {
                 groups.extend(halves(changes));

@@ -96,7 +96,7 @@ async fn meet_a_sick_server(op: Op, action: Action) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_file_that_the_server_will_not_have_is_set_aside_and_the_rest_goes_on() {
+async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on() {
     let (site, standin) = standin().await;
     let mut rig = Rig::new(&site, "transport = \"put\"");
     rig.write("first", "1");
@@ -104,15 +104,19 @@ async fn one_file_that_the_server_will_not_have_is_set_aside_and_the_rest_goes_o
     rig.settled().await;
     standin.fault(Rule::on(Op::PutFiles, Action::reply(400, "no such thing")).path("poison").forever());
     (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
-    rig.write("poison/file", "p");
-    rig.left_out = vec![b"poison/file".to_vec()];
+    let poison = |n: u8| format!("poison {n}/file");
+    (0..5).for_each(|n| rig.write(&poison(n), "p"));
+    rig.left_out = (0..5).map(|n| poison(n).into_bytes()).collect();
     let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
     for number in 1..=3 {
         rig.until_status("it has tried", |report| attempts(report) >= number).await;
         kill_process(rig.pid(), Signal::HUP).unwrap();
     }
     rig.settled().await;
-    let report = rig.until_status("it is set aside", |report| report.folders[0].failed == 1).await;
+    // That other files pass shows whose fault it is.
+    rig.write("later/file", "l");
+    rig.settled().await;
+    let report = rig.until_status("they are set aside", |report| report.folders[0].failed == 5).await;
     assert_eq!(report.folders[0].problems[0].kind, "quarantined");
     assert!(report.folders[0].problems[0].reason.contains("400"), "{report:#?}");
     rig.assert_all_holds().await;
