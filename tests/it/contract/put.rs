@@ -358,12 +358,13 @@ async fn gzip_files_stay_gzip_files(site: &Site) {
 
 async fn equal_commits_within_a_second_are_429(site: &Site) {
     let repo = site.repo(&[("a", "1")]).await;
-    for _ in 0..20 {
+    for round in 0..20 {
         let (one, other) = (branch(&fresh_id()), branch(&fresh_id()));
         for name in [&one, &other] {
             site.client.create_branch(&repo, name, &branch("main")).await.unwrap().unwrap();
         }
-        let info = info("the same message");
+        // Of no other round, whose commits have the same parent.
+        let info = info(&format!("the same message in round {round}"));
         let put = async |to| site.client.put_files(&repo, to, &path("d"), vec![file("b", b"2")], &info).await;
         put(&one).await.unwrap();
         // Another second may have begun in between.

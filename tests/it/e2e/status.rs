@@ -27,6 +27,7 @@ async fn a_server_that_is_down_is_waited_for() {
     rig.write("a", "1");
     rig.start();
     rig.settled().await;
+    rig.assert_idle().await;
     standin.go_down().await;
     rig.write("b", "2");
     let report = rig.until_status("it waits", is(FolderState::Waiting)).await;
