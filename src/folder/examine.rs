@@ -84,9 +84,6 @@ impl Examiner {
         }
         if !confirmed.is_empty() {
             self.state.confirm_files(self.folder, &confirmed)?;
-            for (path, ..) in &confirmed {
-                self.state.clear_problem(self.folder, path)?;
-            }
         }
         if !gone.is_empty() {
             self.state.mark_gone(self.folder, &gone)?;

@@ -60,6 +60,13 @@ pub(crate) struct Oracle<'a> {
     pub(crate) branch: &'a BranchName,
 }
 
+/// Which commit of a branch it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Head,
+    Old,
+}
+
 /// Listed directories by path, hash and last commit: most of a tree is the same in the next commit.
 type Listed = HashMap<(String, String, String), Arc<Vec<Node>>>;
 
@@ -85,11 +92,11 @@ impl Oracle<'_> {
 
     /// What a commit holds.
     pub(crate) async fn tree(&self, commit: &str) -> Tree {
-        self.tree_with(commit, &mut HashMap::new()).await.0
+        self.tree_with(commit, &mut HashMap::new(), Age::Head).await.0
     }
 
     /// Its files, and its directories.
-    async fn tree_with(&self, commit: &str, listed: &mut Listed) -> (Tree, BTreeSet<String>) {
+    async fn tree_with(&self, commit: &str, listed: &mut Listed, age: Age) -> (Tree, BTreeSet<String>) {
         let (mut tree, mut all_dirs) = (Tree::new(), BTreeSet::new());
         let mut level = vec![(String::new(), Arc::new(self.list(commit, "", true).await))];
         // Level by level, so that the directories of one are listed side by side.
@@ -105,7 +112,8 @@ impl Oracle<'_> {
                         }
                         Kind::Dir { hash, commit: changed, size } => {
                             let key = (path.clone(), hash.clone(), changed.clone());
-                            let (known, may_be_absent) = (listed.get(&key).cloned(), *size == 0);
+                            let known = listed.get(&key).cloned();
+                            let may_be_absent = *size == 0 || age == Age::Old;
                             below.push(async move {
                                 let nodes = match known {
                                     Some(nodes) => nodes,
@@ -135,7 +143,8 @@ impl Oracle<'_> {
             let url = format!("{}?page={page}&page_size=10000", self.url("dir", commit, dir));
             let answer = self.site.http.get(&url).send().await.expect("the server answers");
             // The first commit of oxen-server 0.65.2 has no root, and a directory that its files have left may be
-            // listed in the one above, with nothing in it, and not be found itself.
+            // listed in the one above, with nothing in it, and not be found itself. What an old commit lists may be
+            // another commit's directory.
             if answer.status() == StatusCode::NOT_FOUND && may_be_absent {
                 break;
             }
@@ -223,7 +232,8 @@ impl Oracle<'_> {
         let (mut listed, mut read) = (HashMap::new(), HashSet::new());
         let mut last: Option<(String, (Tree, BTreeSet<String>))> = None;
         for commit in &commits {
-            let tree = self.tree_with(&commit.id, &mut listed).await;
+            let age = if Some(commit) == commits.last() { Age::Head } else { Age::Old };
+            let tree = self.tree_with(&commit.id, &mut listed, age).await;
             let mut fresh = Vec::new();
             for (path, content) in &tree.0 {
                 if last.as_ref().is_some_and(|(_, (last, _))| last.get(path) == Some(content)) {
