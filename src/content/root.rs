@@ -269,7 +269,8 @@ impl RootDir {
             let at = dir.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
             let flags = if segments.peek().is_some() { step } else { flags };
             let next = rustix::fs::openat(at, segment, flags, Mode::empty())?;
-            if rustix::fs::fstat(&next)?.st_dev != self.id.device {
+            // Only of directories: on an overlay, files carry the number of the filesystem that they really lie on.
+            if flags.contains(OFlags::DIRECTORY) && rustix::fs::fstat(&next)?.st_dev != self.id.device {
                 return Err(OpenError::Mounted);
             }
             dir = Some(next);
