@@ -11,9 +11,8 @@ type Confirmed = (LocalPath, Signature, [u8; 32], bool);
 /// Changes sorted by what is known of their paths.
 #[derive(Debug, Default)]
 struct Sorted {
-    needed: Vec<Change>,
-    /// Of each of the needed, whether the branch is not known to hold a file there.
-    is_new: Vec<bool>,
+    /// Each with whether the branch is not known to hold a file there.
+    needed: Vec<(Change, bool)>,
     /// On the branch already, as we proved ourselves.
     confirmed: Vec<Confirmed>,
     /// On the branch already, as far as somebody's listing said, or as it was when the folder had the file last.
@@ -31,7 +30,10 @@ impl Pusher {
         let (folder, changes) = (self.options.folder, changes.to_vec());
         let mut sorted = self.blocking(move |state| sort(state, folder, changes)).await?;
         self.look_into(&mut sorted).await?;
-        let Sorted { needed, is_new, confirmed, .. } = sorted;
+        let Sorted { mut needed, confirmed, .. } = sorted;
+        // Batches are in the order of their paths.
+        needed.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+        let (needed, is_new): (Vec<Change>, Vec<bool>) = needed.into_iter().unzip();
         if !confirmed.is_empty() {
             tracing::debug!(
                 folder = %self.options.path.display(), files = confirmed.len(), "on the branch already"
@@ -91,10 +93,7 @@ impl Pusher {
                 ChangeKind::Put { signature, digests, racy } if holds => {
                     sorted.confirmed.push((change.path, signature, digests.sha256, racy));
                 }
-                _ => {
-                    sorted.needed.push(change);
-                    sorted.is_new.push(true);
-                }
+                _ => sorted.needed.push((change, true)),
             }
         }
         Ok(())
@@ -138,10 +137,7 @@ fn sort(state: &State, folder: FolderKey, changes: Vec<Change>) -> Result<Sorted
                 }
             }
             (ChangeKind::Remove, None) => {}
-            (_, row) => {
-                sorted.is_new.push(row.is_none());
-                sorted.needed.push(change);
-            }
+            (_, row) => sorted.needed.push((change, row.is_none())),
         }
     }
     Ok(sorted)
