@@ -7,7 +7,9 @@ use super::writers::Writers;
 use super::{Due, Filter};
 use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
 use crate::path::{LocalPath, RepoPath};
-use crate::state::{Change, ChangeKind, FileRow, FolderKey, ProblemKind, ProblemRow, State, StateError};
+use crate::state::{
+    Change, ChangeKind, Confirmed, FileRow, FolderKey, ProblemKind, ProblemRow, State, StateError,
+};
 
 /// What an examination found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +75,8 @@ impl Examiner {
             examined.push(match self.look(due)? {
                 Verdict::Done(examined) => examined,
                 Verdict::Confirm(signature, hashed) => {
-                    confirmed.push((due.path.clone(), signature, hashed.digests.sha256, hashed.racy));
+                    let Hashed { digests, racy, .. } = hashed;
+                    confirmed.push(Confirmed { path: due.path.clone(), signature, digests, racy });
                     Examined::Nothing
                 }
                 Verdict::MarkGone => {

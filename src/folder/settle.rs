@@ -38,6 +38,8 @@ struct Entry {
     due: Instant,
     seen: Option<Signature>,
     examining: bool,
+    /// When the examination began, and whether it was one that takes the file with its writer.
+    taken: (Instant, bool),
     touched_meanwhile: bool,
     busy: bool,
 }
@@ -49,6 +51,17 @@ impl Entry {
         let late = now.saturating_duration_since(self.due);
         self.first += late;
         self.deadline += late;
+    }
+
+    /// Neither is the time that our reading takes, unless the file was overdue before.
+    fn examined(&mut self, now: Instant) {
+        let (from, was_overdue) = self.taken;
+        self.examining = false;
+        if !was_overdue {
+            let spent = now.saturating_duration_since(from);
+            self.first += spent;
+            self.deadline += spent;
+        }
     }
 }
 
@@ -119,6 +132,7 @@ impl SettleStage {
                 entry.examining = true;
                 entry.touched_meanwhile = false;
                 let overdue = now.saturating_duration_since(entry.first) >= self.limits.max_wait;
+                entry.taken = (now, overdue);
                 taken.push(Due { path, seen: entry.seen, overdue });
             }
         }
@@ -129,7 +143,7 @@ impl SettleStage {
     /// meanwhile, and waits again.
     pub fn settled(&mut self, path: &LocalPath, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(path) else { return true };
-        entry.examining = false;
+        entry.examined(now);
         if entry.touched_meanwhile {
             entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);
             self.by_due.insert((entry.due, path.clone()));
@@ -147,7 +161,7 @@ impl SettleStage {
     /// of it.
     pub fn moving(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
         let Some(entry) = self.entries.get_mut(path) else { return };
-        entry.examining = false;
+        entry.examined(now);
         entry.seen = signature;
         let recheck = self.limits.quiet.max(RECHECK_MIN);
         if now.saturating_duration_since(entry.first) >= self.limits.max_wait {
@@ -184,6 +198,7 @@ impl SettleStage {
             due: now,
             seen,
             examining: false,
+            taken: (now, false),
             touched_meanwhile: false,
             busy: false,
         });
@@ -281,6 +296,17 @@ mod tests {
         assert!(!stage.take_due(late, 1)[0].overdue);
         stage.touch(&local("b"), late);
         assert!(!stage.take_due(late + seconds(2.0), 1)[0].overdue, "nor is one that is touched meanwhile");
+    }
+
+    #[test]
+    fn a_file_that_we_read_for_long_is_not_overdue_for_that() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("huge"), start);
+        assert!(!stage.take_due(start + seconds(2.0), 9)[0].overdue);
+        let read = start + LIMITS.max_wait * 2;
+        stage.moving(&local("huge"), None, read);
+        assert!(!stage.take_due(read + seconds(2.0), 9)[0].overdue);
     }
 
     #[test]

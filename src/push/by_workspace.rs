@@ -1,9 +1,14 @@
+use std::sync::atomic::Ordering;
+
 use super::batch::Batch;
 use super::deliver::Outcome;
 use super::pusher::{Failure, Pusher};
 use super::verdict::{Verdict, is_over, verdict};
 use super::{PushPhase, Target};
 use crate::oxen::Reason;
+
+/// Requests to commit one workspace without a clear answer after which another one is begun.
+const UNCLEAR_MERGES_MAX: u32 = 3;
 
 impl Pusher {
     /// Stages a batch in a workspace of its own and commits that.
@@ -77,6 +82,11 @@ impl Pusher {
             Ok(commit) => return self.settle(batch, Some(commit)).await,
             Err(error) => error,
         };
+        // A server that goes down with this very commit, again and again, is not to be asked for it for ever. Should it
+        // be made all the same, the next workspace holds nothing new.
+        let is_unclear = error.request_reached_server() && !matches!(error.code(), Some(401 | 403 | 429));
+        let is_hopeless =
+            is_unclear && self.unclear_merges.fetch_add(1, Ordering::Relaxed) + 1 >= UNCLEAR_MERGES_MAX;
         match (verdict(&error), error.reason()) {
             (Verdict::Ask, Reason::WorkspaceNotFound) => self.settle(batch, None).await,
             (Verdict::Ask, Reason::Conflict | Reason::NoChanges) => {
@@ -84,7 +94,7 @@ impl Pusher {
                 self.settle(batch, None).await
             }
             // The server itself says that it is done with the request, and why it came to nothing.
-            (judged, _) if judged == Verdict::Split || is_over(&error) => {
+            (judged, _) if judged == Verdict::Split || is_over(&error) || is_hopeless => {
                 if self.proof_of_head(batch).await?.is_whole() {
                     return self.settle(batch, None).await;
                 }
@@ -92,7 +102,9 @@ impl Pusher {
                 self.close(batch, None, &[]).await?;
                 self.target.doubt();
                 let verdict = if judged == Verdict::Ask { Verdict::Again } else { judged };
-                Err(Failure { verdict, ..error.into() })
+                let failure = Failure::from(error);
+                let may_be_content = failure.may_be_content || is_hopeless;
+                Err(Failure { verdict, may_be_content, ..failure })
             }
             // The workspace stays as it is, and so does the journal.
             _ => {

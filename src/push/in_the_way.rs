@@ -112,7 +112,7 @@ impl Pusher {
         let below = file.as_str().strip_prefix(remote_dir).unwrap_or(file.as_str()).trim_start_matches('/');
         let Some(local) = LocalPath::new(below.as_ref()) else { return Ok(false) };
         let row = self.state.file(self.options.folder, &local)?;
-        Ok(row.is_some_and(|row| row.known.signature.is_some()))
+        Ok(row.is_some_and(|row| row.known.signature.is_some() && !row.known.gone))
     }
 
     /// Some file that lies below the directory on the branch, if any does.

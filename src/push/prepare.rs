@@ -1,12 +1,8 @@
 use super::prove::look_up;
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, prove};
-use crate::content::Signature;
 use crate::path::{LocalPath, RepoPath};
-use crate::state::{Change, ChangeKind, FolderKey, State, StateError};
-
-/// A file whose content is on the branch, with the signature that was seen with it.
-type Confirmed = (LocalPath, Signature, [u8; 32], bool);
+use crate::state::{Change, ChangeKind, Confirmed, FolderKey, State, StateError};
 
 /// Changes sorted by what is known of their paths.
 #[derive(Debug, Default)]
@@ -23,7 +19,7 @@ impl Pusher {
     /// Makes sure of the target, settles what is open, and leaves out what needs no sending. Returns the changes to be
     /// sent and the message of their commit.
     pub(super) async fn prepare(&self, changes: &[Change]) -> Result<(Vec<Change>, String), Failure> {
-        self.make_sure().await.map_err(Failure::before_content)?;
+        self.make_sure().await?;
         if changes.is_empty() {
             return Ok((Vec::new(), String::new()));
         }
@@ -53,14 +49,15 @@ impl Pusher {
     async fn make_sure(&self) -> Result<(), Failure> {
         use std::sync::atomic::Ordering::Relaxed;
         self.phase(PushPhase::Connecting);
-        if self.target.ensure(&format!("{}-first", self.workspace_prefix())).await? {
+        let first = format!("{}-first", self.workspace_prefix());
+        if self.target.ensure(&first).await.map_err(Failure::before_content)? {
             self.surveyed.store(false, Relaxed);
         }
         self.recover().await?;
-        self.sweep().await?;
+        self.sweep().await.map_err(Failure::before_content)?;
         if !self.surveyed.load(Relaxed) {
             self.phase(PushPhase::Listing);
-            self.survey().await?;
+            self.survey().await.map_err(Failure::before_content)?;
             self.surveyed.store(true, Relaxed);
         }
         Ok(())
@@ -91,7 +88,7 @@ impl Pusher {
         for (change, holds) in changes.into_iter().zip(holds) {
             match change.kind {
                 ChangeKind::Put { signature, digests, racy } if holds => {
-                    sorted.confirmed.push((change.path, signature, digests.sha256, racy));
+                    sorted.confirmed.push(Confirmed { path: change.path, signature, digests, racy });
                 }
                 _ => sorted.needed.push((change, true)),
             }
@@ -131,7 +128,8 @@ fn sort(state: &State, folder: FolderKey, changes: Vec<Change>) -> Result<Sorted
                 if row.holds(signature.size, digests) =>
             {
                 if row.is_proved() {
-                    sorted.confirmed.push((change.path, *signature, digests.sha256, *racy));
+                    let (signature, digests, racy) = (*signature, *digests, *racy);
+                    sorted.confirmed.push(Confirmed { path: change.path, signature, digests, racy });
                 } else {
                     sorted.doubtful.push(change);
                 }

@@ -81,6 +81,8 @@ pub struct PushStatus {
     pub quarantined: u64,
     /// Changes left out because their file was not what it was.
     pub dropped: u64,
+    /// Files that the branch was listed with.
+    pub listed: u64,
 }
 
 impl Pusher {

@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub struct Pusher {
     unproved: Mutex<HashSet<LocalPath>>,
     /// Whether workspaces that an earlier life left behind were looked for.
     pub(super) swept: AtomicBool,
+    /// Requests to commit one workspace that came to no clear end, in a row.
+    pub(super) unclear_merges: AtomicU32,
     /// Whether the branch was compared with what is known of it since it was last in doubt.
     pub(super) surveyed: AtomicBool,
 }
@@ -102,6 +104,7 @@ impl Pusher {
             put_in_doubt: AtomicBool::new(false),
             unproved: Mutex::default(),
             swept: AtomicBool::new(false),
+            unclear_merges: AtomicU32::new(0),
             surveyed: AtomicBool::new(false),
         }
     }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, bytes_of};
 use super::deliver::Outcome;
@@ -63,6 +64,7 @@ impl Pusher {
         commit_id: Option<&str>,
         proved: &[Change],
     ) -> Result<(), Failure> {
+        self.unclear_merges.store(0, Ordering::Relaxed);
         let (folder, id) = (self.options.folder, batch.row.id);
         let (commit_id, proved) = (commit_id.map(str::to_owned), proved.to_vec());
         self.blocking(move |state| {

@@ -1,6 +1,7 @@
 use super::Target;
 use super::pusher::{Failure, Pusher};
 use crate::folder::Hint;
+use crate::oxen::Commit;
 use crate::path::{LocalPath, RepoPath};
 use crate::state::Listing;
 
@@ -43,13 +44,14 @@ impl Pusher {
         Ok(())
     }
 
-    /// Whether our last commit is `head` or one before it.
+    /// Whether our last commit, or the one at which the branch was last listed, is `head` or one before it.
     async fn has_ours(&self, head: &str, known: &Listing) -> Result<bool, Failure> {
-        let Some(ours) = known.last_commit.as_ref().or(known.head.as_ref()) else { return Ok(false) };
+        let ours = [&known.last_commit, &known.head];
+        let is_ours = |commit: &Commit| ours.iter().any(|ours| ours.as_ref() == Some(&commit.id));
         let Target { client, repo, .. } = &self.target;
         for page in 1.. {
             let commits = client.history(repo, head, page, HISTORY_PAGE_SIZE).await?;
-            if commits.iter().any(|commit| commit.id == *ours) {
+            if commits.iter().any(is_ours) {
                 return Ok(true);
             }
             if commits.is_empty() {
@@ -69,7 +71,7 @@ impl Pusher {
         let mut files = 0_usize;
         while let Some(dir) = dirs.pop() {
             for page in 1.. {
-                let listed = client.list_dir(repo, head, &dir, page, PAGE_SIZE).await?;
+                let listed = self.tries(|| client.list_dir(repo, head, &dir, page, PAGE_SIZE)).await?;
                 let Some(listed) = listed.filter(|listed| !listed.entries.is_empty()) else { break };
                 let mut rows = Vec::new();
                 for entry in &listed.entries {
@@ -81,6 +83,7 @@ impl Pusher {
                     }
                 }
                 files += rows.len();
+                self.status.send_modify(|status| status.listed += rows.len() as u64);
                 self.blocking(move |state| state.list_files(folder, &rows)).await?;
                 if page >= listed.total_pages {
                     break;

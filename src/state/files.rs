@@ -23,6 +23,19 @@ pub struct KnownFile {
     pub gone: bool,
 }
 
+/// A file whose content was found to be on the branch already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Its path in the folder.
+    pub path: LocalPath,
+    /// As it was when it was hashed.
+    pub signature: Signature,
+    /// The content.
+    pub digests: Digests,
+    /// See [`Signature::is_racy`].
+    pub racy: bool,
+}
+
 /// All that is known of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRow {
@@ -171,35 +184,35 @@ impl State {
     }
 
     /// Gives rows whose content is on the branch already the signatures that were seen with it; whatever was wrong with
-    /// these files is over.
+    /// these files is over. A row that has become one of another content since then stays as it is.
     ///
     /// # Errors
     /// SQLite says no.
-    pub fn confirm_files(
-        &self,
-        folder: FolderKey,
-        seen: &[(LocalPath, Signature, [u8; 32], bool)],
-    ) -> Result<(), StateError> {
+    pub fn confirm_files(&self, folder: FolderKey, seen: &[Confirmed]) -> Result<(), StateError> {
         self.write(|transaction| {
             let mut statement = transaction.prepare_cached(
                 "UPDATE file SET mtime_ns = ?4, ctime_ns = ?5, inode = ?6, sha256 = ?7, racy = ?8, gone = 0
-                 WHERE folder = ?1 AND dir = ?2 AND name = ?3",
+                 WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND size = ?9 AND xxh3 = ?10",
             )?;
             let mut settled =
                 transaction.prepare_cached("DELETE FROM problem WHERE folder = ?1 AND path = ?2")?;
-            for (path, signature, sha256, racy) in seen {
-                settled.execute(params![folder.0, path.as_bytes()])?;
+            for Confirmed { path, signature, digests, racy } in seen {
                 let (dir, name) = split(path);
-                statement.execute(params![
+                let confirmed = statement.execute(params![
                     folder.0,
                     dir,
                     name,
                     signature.mtime_ns,
                     signature.ctime_ns,
                     signature.inode.cast_signed(),
-                    sha256,
+                    digests.sha256,
                     racy,
+                    signature.size.cast_signed(),
+                    digests.xxh3.to_be_bytes(),
                 ])?;
+                if confirmed > 0 {
+                    settled.execute(params![folder.0, path.as_bytes()])?;
+                }
             }
             Ok(())
         })

@@ -109,6 +109,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::content::{Digests, Signature};
+    use crate::state::Confirmed;
     use std::path::Path;
 
     fn local(path: &str) -> LocalPath {
@@ -128,7 +129,13 @@ mod tests {
         assert!(!row.holds(4, &Digests { sha256: [1; 32], xxh3: 7 }));
 
         let signature = Signature { size: 3, mtime_ns: -1, ctime_ns: 5, inode: u64::MAX };
-        state.confirm_files(folder, &[(local("x/y"), signature, [1; 32], true)]).unwrap();
+        let digests = Digests { sha256: [1; 32], xxh3: 7 };
+        let confirmed = Confirmed { path: local("x/y"), signature, digests, racy: true };
+        let other = Digests { xxh3: 8, ..digests };
+        state.confirm_files(folder, &[Confirmed { digests: other, ..confirmed.clone() }]).unwrap();
+        let row = state.file(folder, &local("x/y")).unwrap().unwrap();
+        assert_eq!(row.known.signature, None, "another content than the branch has by now is not confirmed");
+        state.confirm_files(folder, &[confirmed]).unwrap();
         let row = state.file(folder, &local("x/y")).unwrap().unwrap();
         assert_eq!((row.known.signature, row.known.racy), (Some(signature), true));
         assert!(!row.holds(3, &Digests { sha256: [2; 32], xxh3: 7 }), "from here on both hashes count");
@@ -146,7 +153,10 @@ mod tests {
         state.list_files(folder, &[same.clone(), other.clone(), lost.clone()]).unwrap();
         assert_eq!(state.end_listing(folder, "c1").unwrap(), 0);
         for (path, ..) in [&same, &other, &lost] {
-            state.confirm_files(folder, &[(path.clone(), signature, [1; 32], false)]).unwrap();
+            let digests = Digests { sha256: [1; 32], xxh3: 1 };
+            state
+                .confirm_files(folder, &[Confirmed { path: path.clone(), signature, digests, racy: false }])
+                .unwrap();
         }
         state.advance_head(folder, "c0", "c2").unwrap();
         assert_eq!(

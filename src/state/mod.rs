@@ -14,7 +14,7 @@ mod open;
 mod problems;
 mod schema;
 
-pub use files::{FileRow, KnownFile, Reader};
+pub use files::{Confirmed, FileRow, KnownFile, Reader};
 pub use history::{CommitRow, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::Listing;

@@ -28,6 +28,8 @@ const READY_MAX: usize = 512;
 const EXAMINE_BATCH: usize = 16;
 /// Hints are taken no more often than this, so that a flood of them leaves room for everything else.
 const HINTS_EVERY: Duration = Duration::from_millis(50);
+/// The same where the kernel loses events again and again, and all watches begin anew each time.
+const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at whether the folder is still the one that was opened.
 const ROOT_CHECK: Duration = Duration::from_secs(30);
 /// How often a folder without full coverage is scanned at least.
@@ -151,8 +153,8 @@ impl<'a> Session<'a> {
                     self.doubt_everything(false).await?;
                 }
                 () = hinted, if accepting => {
-                    self.take_hints().await?;
-                    hints_from = Instant::now() + HINTS_EVERY;
+                    let pause = if self.take_hints().await? { DOUBT_EVERY } else { HINTS_EVERY };
+                    hints_from = Instant::now() + pause;
                 }
                 finding = next_finding(&mut self.scan), if accepting && self.scan.is_some() => match finding {
                     Some(finding) => self.found(finding)?,
@@ -253,7 +255,8 @@ impl<'a> Session<'a> {
         Ok(whole)
     }
 
-    async fn take_hints(&mut self) -> Result<(), Broken> {
+    /// Says whether everything is in doubt.
+    async fn take_hints(&mut self) -> Result<bool, Broken> {
         let hints = self.inbox.take();
         let (examiner, watch, reader) = (self.examiner.clone(), self.watch.clone(), Arc::clone(&self.reader));
         let looked = blocking(move || {
@@ -270,10 +273,13 @@ impl<'a> Session<'a> {
             match looked {
                 Looked::Path(path) => self.settle.touch(&path, now),
                 Looked::Tree(path) => self.scans.add(path),
-                Looked::Everything => self.doubt_everything(true).await?,
+                Looked::Everything => {
+                    self.doubt_everything(true).await?;
+                    return Ok(true);
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn examined(&mut self, job: (Vec<Due>, Vec<Examined>)) {

@@ -131,6 +131,55 @@ async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on(
     rig.stop().await;
 }
 
+/// A server that goes down with one commit, each time it is asked for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_never_comes_to_an_end_does_not_hold_up_the_folder() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "transport = \"workspace\"");
+    rig.write("first", "1");
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    standin.fault(Rule::on(Op::MergeWorkspace, Action::ResetInside { after_bytes: usize::MAX }).times(3));
+    rig.write("a", "1");
+    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
+    for number in 1..=2 {
+        rig.until_status("it has tried", |report| attempts(report) >= number).await;
+        kill_process(rig.pid(), Signal::HUP).unwrap();
+    }
+    standin.until("it was asked three times", |standin| standin.faults_left() == 0).await;
+    rig.assert_all_holds().await;
+    // Not the fourth request for the first workspace, but a workspace of its own.
+    assert_eq!(standin.count(Op::OpenWorkspace).requests, 4, "{}", rig.log());
+    rig.assert_a_restart_changes_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_did_after_a_reset_is_theirs() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "");
+    rig.write("a", "1");
+    rig.start();
+    rig.settled().await;
+    rig.write("b", "2");
+    rig.settled().await;
+    rig.assert_idle().await;
+    rig.stop().await;
+    // Our last commit is lost, and its file is gone here, so that nothing of it is pushed again.
+    standin.lose_commits(&rig.repo.to_string(), "main", 1);
+    fs::remove_file(rig.folder.join("b")).unwrap();
+    rig.start();
+    rig.until_status("it has looked", |report| report.folders[0].files == 1).await;
+    rig.assert_idle().await;
+    site.commit(&rig.repo, &[("a", "theirs")]).await;
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.write("c", "3");
+    rig.until_status("it is pushed", |report| report.folders[0].files == 2).await;
+    rig.assert_idle().await;
+    assert_eq!(site.read(&rig.repo, "a").await.unwrap(), b"theirs");
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_branch_has_lost_is_pushed_again() {
     let (site, standin) = standin().await;
