@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
@@ -15,6 +16,7 @@ use oxen_sync::oxen::{BranchName, Commit, RepoName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 use walkdir::WalkDir;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -22,6 +24,10 @@ use super::site::Site;
 
 /// Requests of one comparison under way at once.
 const AT_ONCE: usize = 8;
+
+/// How long a server may stumble.
+const ASK_MAX: Duration = Duration::from_secs(5);
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Size and XXH3-128 of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +89,17 @@ enum Kind {
 impl Oracle<'_> {
     /// The head commit's id; `None` where there is no such branch or repository.
     pub(crate) async fn head(&self) -> Option<String> {
-        match self.site.client.branch(self.repo, self.branch).await {
-            Ok(branch) => branch.map(|branch| branch.commit_id),
-            Err(error) if error.code() == Some(404) => None,
-            Err(error) => panic!("the branch cannot be looked up: {error}"),
+        let deadline = Instant::now() + ASK_MAX;
+        loop {
+            match self.site.client.branch(self.repo, self.branch).await {
+                Ok(branch) => return branch.map(|branch| branch.commit_id),
+                Err(error) if error.code() == Some(404) => return None,
+                // oxen-server 0.65.2 stumbles over a repository that is just being made.
+                Err(error) if error.code() == Some(500) && Instant::now() < deadline => {
+                    sleep(ASK_EVERY).await;
+                }
+                Err(error) => panic!("the branch cannot be looked up: {error}"),
+            }
         }
     }
 
