@@ -35,9 +35,14 @@ impl Pusher {
         }
         let said_yes = commit.is_some();
         let commit_id = commit.as_ref().map(|commit| commit.id.clone()).or(proof.commit_id);
+        let folder = self.options.folder;
+        let known = self.blocking(move |state| state.listing(folder)).await?.head;
         self.close(batch, commit_id.as_deref(), &proved).await?;
-        if let Some(commit) = &commit {
-            self.advance(commit).await?;
+        // Closing forgets the head, so that an end in between leaves no head that knows less than the rows.
+        if let Some(commit) =
+            commit.filter(|commit| known.is_some() && commit.parent_ids.first() == known.as_ref())
+        {
+            self.blocking(move |state| state.set_head(folder, &commit.id)).await?;
         }
         if !proved.is_empty() {
             self.tell(commit_id.as_deref(), &proved);

@@ -296,6 +296,10 @@ impl State {
                     trim(transaction, folder)?;
                 }
             }
+            if !proved.is_empty() {
+                // The rows say more by now than the commit that they were last compared with.
+                transaction.execute("UPDATE folder SET head = NULL WHERE id = ?1", [folder.0])?;
+            }
             transaction.execute("DELETE FROM batch WHERE id = ?1", [batch])?;
             Ok(())
         })

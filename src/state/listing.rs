@@ -92,6 +92,15 @@ impl State {
         })
     }
 
+    /// The branch is known to hold at `head` what the rows say.
+    ///
+    /// # Errors
+    /// SQLite says no; then the branch is listed once more than needed.
+    pub fn set_head(&self, folder: FolderKey, head: &str) -> Result<(), StateError> {
+        self.lock().execute("UPDATE folder SET head = ?2 WHERE id = ?1", params![folder.0, head])?;
+        Ok(())
+    }
+
     /// A commit of ours stands on top of `parent`. Where the branch was known at `parent`, it is known at `head` now.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxen_sync::oxen::Op;
-use tokio::time::sleep;
 
 use super::on_both;
 use super::work::Work;
@@ -115,7 +114,6 @@ async fn an_upload_cut_off_by_a_kill_begins_again() {
     rig.start();
     standin.until("parts are on their way", |s| s.count(Op::PutPart).requests >= 3).await;
     rig.kill();
-    sleep(Duration::from_millis(10)).await;
     rig.start();
     rig.assert_all_holds().await;
 }

@@ -40,6 +40,15 @@ async fn an_answer_that_is_lost_doubles_nothing_and_loses_nothing() {
     join_all(cases.map(|((transport, op), action)| lose_an_answer(transport, op, action))).await;
 }
 
+/// Waits for so many tries that fail, holds each report against `check`, and cuts the wait for the next one short.
+async fn hurry_through(rig: &Rig, tries: u32, check: impl Fn(&Report)) {
+    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
+    for number in 1..=tries {
+        check(&rig.until_status("it has tried", |report| attempts(report) >= number).await);
+        kill_process(rig.pid(), Signal::HUP).unwrap();
+    }
+}
+
 async fn lose_an_answer(transport: &str, op: Op, action: Action) {
     let (site, standin) = standin().await;
     let mut rig = Rig::new(&site, &format!("transport = \"{transport}\""));
@@ -82,13 +91,7 @@ async fn meet_a_sick_server(op: Op, action: Action) {
     standin.fault(Rule::on(op, action).forever());
     (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
     // Long enough for the content to be suspected.
-    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
-    for number in 1..=6 {
-        let report = rig.until_status("it has tried", |report| attempts(report) >= number).await;
-        assert_eq!(report.folders[0].failed, 0, "{op}: {report:#?}");
-        // Whoever waits for the next try need not.
-        kill_process(rig.pid(), Signal::HUP).unwrap();
-    }
+    hurry_through(&rig, 6, |report| assert_eq!(report.folders[0].failed, 0, "{op}: {report:#?}")).await;
     standin.clear_faults();
     kill_process(rig.pid(), Signal::HUP).unwrap();
     rig.assert_all_holds().await;
@@ -107,11 +110,7 @@ async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on(
     let poison = |n: u8| format!("poison {n}/file");
     (0..5).for_each(|n| rig.write(&poison(n), "p"));
     rig.left_out = (0..5).map(|n| poison(n).into_bytes()).collect();
-    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
-    for number in 1..=3 {
-        rig.until_status("it has tried", |report| attempts(report) >= number).await;
-        kill_process(rig.pid(), Signal::HUP).unwrap();
-    }
+    hurry_through(&rig, 3, |_| {}).await;
     rig.settled().await;
     // That other files pass shows whose fault it is.
     rig.write("later/file", "l");
@@ -142,11 +141,7 @@ async fn a_commit_that_never_comes_to_an_end_does_not_hold_up_the_folder() {
     rig.assert_idle().await;
     standin.fault(Rule::on(Op::MergeWorkspace, Action::ResetInside { after_bytes: usize::MAX }).times(3));
     rig.write("a", "1");
-    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
-    for number in 1..=2 {
-        rig.until_status("it has tried", |report| attempts(report) >= number).await;
-        kill_process(rig.pid(), Signal::HUP).unwrap();
-    }
+    hurry_through(&rig, 2, |_| {}).await;
     standin.until("it was asked three times", |standin| standin.faults_left() == 0).await;
     rig.assert_all_holds().await;
     // Not the fourth request for the first workspace, but a workspace of its own.
