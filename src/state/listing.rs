@@ -186,4 +186,33 @@ mod tests {
         assert_eq!(signature_of("lost"), None);
         assert!(state.listing(folder).unwrap().is_whole);
     }
+
+    #[test]
+    fn a_batch_that_is_closed_leaves_no_head_that_knows_less_than_the_rows() {
+        use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = state.folder("a").unwrap();
+        state.begin_listing(folder).unwrap();
+        state.end_listing(folder, "c1").unwrap();
+        let batch = BatchRow {
+            id: 1,
+            phase: Phase::Committing,
+            transport: BatchTransport::Put,
+            workspace: String::new(),
+            message: String::new(),
+        };
+        let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        let digests = Digests { sha256: [1; 32], xxh3: 1 };
+        let kind = ChangeKind::Put { signature, digests, racy: false };
+        let changes = [Change { path: local("x"), kind }];
+        state.open_batch(folder, &batch, &changes, 0).unwrap();
+        state.close_batch(folder, 1, None, &[], 0).unwrap();
+        assert_eq!(state.listing(folder).unwrap().head.as_deref(), Some("c1"), "nothing came of it");
+        state.open_batch(folder, &batch, &changes, 0).unwrap();
+        state.close_batch(folder, 1, Some("c2"), &changes, 0).unwrap();
+        assert_eq!(state.listing(folder).unwrap().head, None);
+        state.set_head(folder, "c2").unwrap();
+        assert_eq!(state.listing(folder).unwrap().head.as_deref(), Some("c2"));
+    }
 }
