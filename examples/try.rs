@@ -11,7 +11,7 @@ use oxen_sync::path::printable;
 use oxen_sync::service;
 
 #[path = "../tests/standin/mod.rs"]
-#[expect(dead_code, reason = "the tests use all of it")]
+#[expect(dead_code, unused_imports, reason = "the tests use all of it")]
 mod standin;
 
 use standin::{CommitMade, StandIn};

@@ -21,6 +21,8 @@ pub(crate) enum Action {
     HangAfter,
     /// This answer comes, and nothing is done.
     Reply { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The connection is reset, and the work is done after this time.
+    LandLate(Duration),
     /// The work is done, and the connection reset after so much of the answer's body.
     CutAnswer { after_bytes: usize },
     /// The work is done after a wait.

@@ -1,21 +1,20 @@
 //! Reading multipart forms as the real server's reader does, where that matters.
 
+use axum::body::Bytes;
+
 /// One part of a form.
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) filename: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) content: std::ops::Range<usize>,
+    /// Its head and its content.
+    whole: std::ops::Range<usize>,
 }
 
 /// The parts of `body`, or what is wrong with it.
 pub(crate) fn parts(content_type: &str, body: &[u8]) -> Result<Vec<Part>, String> {
-    let boundary = content_type
-        .split(';')
-        .find_map(|param| param.trim().strip_prefix("boundary="))
-        .filter(|boundary| content_type.starts_with("multipart/") && !boundary.is_empty())
-        .ok_or("no boundary")?;
-    let opening = format!("--{}", boundary.trim_matches('"'));
+    let opening = format!("--{}", boundary_of(content_type).ok_or("no boundary")?);
     let delimiter = format!("\r\n{opening}");
     let mut at = find(body, 0, opening.as_bytes()).ok_or("the first boundary is missing")? + opening.len();
     let mut parts = Vec::new();
@@ -30,13 +29,37 @@ pub(crate) fn parts(content_type: &str, body: &[u8]) -> Result<Vec<Part>, String
         let head_end = find(body, at, b"\r\n\r\n").ok_or("a part's head does not end")?;
         let head = &body[at + 2..head_end.max(at + 2)];
         let content_end = find(body, head_end + 4, delimiter.as_bytes()).ok_or("a part does not end")?;
-        parts.push(head_of(head, head_end + 4..content_end)?);
+        let mut part = head_of(head, head_end + 4..content_end)?;
+        part.whole = at + 2..content_end;
+        parts.push(part);
         at = content_end + delimiter.len();
     }
 }
 
+fn boundary_of(content_type: &str) -> Option<&str> {
+    let boundary = content_type.split(';').find_map(|param| param.trim().strip_prefix("boundary="))?;
+    let is_one = content_type.starts_with("multipart/") && !boundary.is_empty();
+    is_one.then(|| boundary.trim_matches('"'))
+}
+
+/// The form without the second half of its files, and their names.
+pub(crate) fn first_half(content_type: &str, body: &[u8]) -> Option<(Bytes, Vec<String>)> {
+    let (parts, boundary) = (parts(content_type, body).ok()?, boundary_of(content_type)?);
+    let is_file = |part: &&Part| part.filename.is_some();
+    let keep = parts.iter().filter(is_file).count() / 2;
+    let lost: Vec<&Part> = parts.iter().filter(is_file).skip(keep).collect();
+    let mut form = Vec::new();
+    for part in parts.iter().filter(|part| lost.iter().all(|lost| lost.whole != part.whole)) {
+        form.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
+        form.extend_from_slice(body.get(part.whole.clone())?);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    Some((Bytes::from(form), lost.iter().filter_map(|part| part.filename.clone()).collect()))
+}
+
 fn head_of(head: &[u8], content: std::ops::Range<usize>) -> Result<Part, String> {
-    let mut part = Part { name: String::new(), filename: None, content_type: None, content };
+    let mut part = Part { name: String::new(), filename: None, content_type: None, content, whole: 0..0 };
     // A header of HTTP/1 holds no control characters but tab.
     let text = std::str::from_utf8(head).map_err(|_| "a part's head is not UTF-8")?;
     for line in text.split("\r\n") {

@@ -1,119 +1,72 @@
-//! A server that speaks Oxen's API as oxen-server 0.65.2 does, from memory, with faults on demand.
+//! A server that speaks Oxen's API as oxen-server 0.65.2 does, from memory, with faults on demand; and the gate with
+//! the same faults before the real one.
 //!
-//! It passes the contract tests that the real server passes. What it does not have: data frames, other
-//! people's requests, and anything on disk.
+//! The server from memory passes the contract tests that the real server passes. What it does not have: data frames,
+//! other people's requests, and anything on disk.
 
 mod answer;
 mod call;
 mod conn;
 mod faults;
 mod form;
+mod gate;
+mod memory;
 mod put;
 mod read;
 mod repo;
 mod tree;
 mod uploads;
+mod upstream;
 mod work;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::{Arc, MutexGuard};
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
-use axum::response::Response;
-use futures_util::{StreamExt, stream};
-use oxen_sync::oxen::Op;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use axum::body::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
-use answer::Reply;
-use call::Call;
-use conn::{Accept, Conn, Conns};
-use faults::Rules;
 pub(crate) use faults::{Action, Rule};
+use gate::Backend;
+pub(crate) use gate::Gate;
+use memory::{Inside, Memory};
 pub(crate) use repo::CommitMade;
-use work::{Kept, Payload, Store};
+use upstream::Upstream;
 
-/// The longest that [`StandIn::until`] waits.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// A running server on a port of the loopback. It stops when this is dropped.
+/// A running server from memory. It stops when this is dropped.
 pub(crate) struct StandIn {
-    shared: Arc<Shared>,
-    conns: Arc<Conns>,
-    port: u16,
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    gate: Arc<Gate>,
+    memory: Arc<Memory>,
 }
 
-struct Shared {
-    state: Mutex<Inside>,
-    /// Counts everything that happens, so that waiting needs no sleep.
-    events: watch::Sender<u64>,
+impl Deref for StandIn {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
 }
 
-#[derive(Default)]
-struct Inside {
-    store: Store,
-    rules: Rules,
-    key: Option<String>,
-    counts: BTreeMap<&'static str, Count>,
-}
-
-/// How much was asked of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    /// Requests that came, also those that met a fault.
-    pub(crate) requests: u64,
-    /// The bytes of their bodies that were read.
-    pub(crate) body_bytes: u64,
+/// A gate before the server at `url`.
+pub(crate) fn gate_before(url: &str) -> Gate {
+    Gate::open(Backend::Upstream(Upstream::new(url)))
 }
 
 impl StandIn {
     /// Starts an empty server on a free port.
     pub(crate) async fn start() -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), events: watch::Sender::new(0) });
-        let mut standin = Self { shared, conns: Arc::default(), port: 0, accepting: Mutex::default() };
-        standin.port = standin.listen().expect("the loopback has a free port");
-        standin
+        let memory = Arc::<Memory>::default();
+        Self { gate: Arc::new(Gate::open(Backend::Memory(Arc::clone(&memory)))), memory }
     }
 
-    fn listen(&self) -> io::Result<u16> {
-        let listener = conn::bind(self.port)?;
-        let port = listener.local_addr()?.port();
-        let app = Router::new().fallback(handle).with_state(self.shared.clone());
-        let app = app.into_make_service_with_connect_info::<Conn>();
-        let accept = Accept::new(listener, self.conns.clone());
-        let task = tokio::spawn(async move {
-            let _ = axum::serve(accept, app).await;
-        });
-        *self.accepting.lock().expect("not poisoned") = Some(task);
-        Ok(port)
+    /// Its faults and counts.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
-    /// The address to give to a client.
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Stops listening and resets every connection; what is committed stays, uploads are forgotten.
-    pub(crate) async fn go_down(&self) {
-        let task = self.accepting.lock().expect("not poisoned").take();
-        if let Some(task) = task {
-            task.abort();
-            let _ = task.await;
-        }
-        self.conns.cut_all();
-        self.state().store.uploads.clear();
-    }
-
-    /// Listens again on the same port.
-    pub(crate) fn come_up(&self) {
-        self.listen().expect("the port is free again");
+    /// Another way in, without faults.
+    pub(crate) fn side_door(&self) -> Gate {
+        Gate::open(Backend::Memory(Arc::clone(&self.memory)))
     }
 
     /// Answers 401 to requests without this bearer key.
@@ -138,31 +91,6 @@ impl StandIn {
         let mut state = self.state();
         let repo = state.store.repos.get_mut(repo).expect("the repository is there");
         repo.twins.push((xxh3_128(one), xxh3_128(other)));
-    }
-
-    /// Adds a fault behind those that are there.
-    pub(crate) fn fault(&self, rule: Rule) {
-        self.state().rules.add(rule);
-    }
-
-    /// How many faults are still to come.
-    pub(crate) fn faults_left(&self) -> usize {
-        self.state().rules.left()
-    }
-
-    /// Takes all faults back.
-    pub(crate) fn clear_faults(&self) {
-        self.state().rules.clear();
-    }
-
-    /// What was asked of one kind so far.
-    pub(crate) fn count(&self, op: Op) -> Count {
-        self.state().counts.get(kind(Some(op))).copied().unwrap_or_default()
-    }
-
-    /// All requests so far, of whatever kind.
-    pub(crate) fn requests(&self) -> u64 {
-        self.state().counts.values().map(|count| count.requests).sum()
     }
 
     /// The commits of a branch, the oldest first.
@@ -207,23 +135,12 @@ impl StandIn {
         state.store.repos.get(repo).map(|repo| repo.workspaces.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A signal whose value changes with everything that happens here: requests, answers, commits.
-    pub(crate) fn events(&self) -> watch::Receiver<u64> {
-        self.shared.events.subscribe()
-    }
-
     /// Waits until `done` holds, looking whenever something has happened.
     ///
     /// # Panics
     /// After 30 s, with `what`.
     pub(crate) async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
-        let mut events = self.events();
-        let wait = async {
-            while !done(self) {
-                events.changed().await.expect("the sender lives in self");
-            }
-        };
-        tokio::time::timeout(WAIT_MAX, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+        self.wait_for(what, || done(self)).await;
     }
 
     /// Waits until so many commits have been made in all.
@@ -233,187 +150,6 @@ impl StandIn {
     }
 
     fn state(&self) -> MutexGuard<'_, Inside> {
-        self.shared.state()
+        self.memory.lock()
     }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        if let Some(task) = self.accepting.lock().expect("not poisoned").take() {
-            task.abort();
-        }
-        self.conns.cut_all();
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, Inside> {
-        self.state.lock().expect("not poisoned")
-    }
-
-    fn happened(&self) {
-        self.events.send_modify(|count| *count += 1);
-    }
-}
-
-fn kind(op: Option<Op>) -> &'static str {
-    match op {
-        None | Some(Op::Setup) => "unknown",
-        Some(Op::Health) => "health",
-        Some(Op::FindRepo) => "find repo",
-        Some(Op::CreateRepo) => "create repo",
-        Some(Op::ReadBranch) => "read branch",
-        Some(Op::ListBranches) => "list branches",
-        Some(Op::CreateBranch) => "create branch",
-        Some(Op::PutFiles) => "put files",
-        Some(Op::OpenWorkspace) => "open workspace",
-        Some(Op::ListWorkspaces) => "list workspaces",
-        Some(Op::DeleteWorkspace) => "delete workspace",
-        Some(Op::StageFiles) => "stage files",
-        Some(Op::StageRemovals) => "stage removals",
-        Some(Op::MergeWorkspace) => "merge workspace",
-        Some(Op::BeginUpload) => "begin upload",
-        Some(Op::PutPart) => "put part",
-        Some(Op::ReadEntry) => "read entry",
-        Some(Op::ListDir) => "list dir",
-        Some(Op::ReadFile) => "read file",
-        Some(Op::ReadHistory) => "read history",
-    }
-}
-
-async fn handle(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    request: Request,
-) -> Response {
-    let call = Call::new(request.method(), request.uri());
-    let fault = {
-        let mut state = shared.state();
-        state.counts.entry(kind(call.op)).or_default().requests += 1;
-        state.rules.take(&call)
-    };
-    shared.happened();
-    let response = serve(&shared, &conn, &call, fault, request).await;
-    shared.happened();
-    response
-}
-
-async fn serve(
-    shared: &Shared,
-    conn: &Conn,
-    call: &Call,
-    fault: Option<Action>,
-    request: Request,
-) -> Response {
-    match &fault {
-        Some(Action::ResetBefore) => return cut(conn),
-        Some(Action::HangBefore) => std::future::pending().await,
-        Some(Action::Delay(wait)) => tokio::time::sleep(*wait).await,
-        _ => {}
-    }
-    let (head, body) = request.into_parts();
-    let header = |name| head.headers.get(&name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (key, agent) = (header(AUTHORIZATION), header(USER_AGENT).unwrap_or_default());
-    let content_type = header(CONTENT_TYPE).unwrap_or_default();
-    let Some(body) = read(shared, call, fault.as_ref(), body).await else {
-        return cut(conn);
-    };
-    if let Some(Action::Reply { status, headers, body }) = fault {
-        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let body = Bytes::from(body);
-        return Reply { status, headers, body: body.clone() }.into_response(Body::from(body));
-    }
-    let reply = {
-        let mut state = shared.state();
-        let known = state.key.as_ref().is_none_or(|known| key == Some(format!("Bearer {known}")));
-        match call.op {
-            _ if agent.to_lowercase().contains("oxen") => {
-                answer::error(426, "update_required", "Update Required", "")
-            }
-            _ if !known => answer::message(401, "unauthorized"),
-            None => answer::message(404, "resource_not_found"),
-            Some(op) => {
-                let kept = match fault {
-                    Some(Action::StageHalf) => Kept::Half,
-                    Some(Action::LoseHalf) => Kept::HalfUnsaid,
-                    _ => Kept::All,
-                };
-                state.store.work(op, call, &Payload { content_type, body, kept })
-            }
-        }
-    };
-    match fault {
-        Some(Action::ResetAfter) => cut(conn),
-        Some(Action::HangAfter) => {
-            shared.happened();
-            std::future::pending().await
-        }
-        Some(Action::CutAnswer { after_bytes }) => cut_answer(conn, reply, after_bytes),
-        Some(Action::Throttle { bytes_per_s }) => throttled(reply, bytes_per_s),
-        _ => {
-            let body = reply.body.clone();
-            reply.into_response(Body::from(body))
-        }
-    }
-}
-
-/// The whole body; `None` if the connection ends, or is to be cut, before it does.
-async fn read(shared: &Shared, call: &Call, fault: Option<&Action>, body: Body) -> Option<Bytes> {
-    let mut chunks = body.into_data_stream();
-    let mut whole = Vec::new();
-    loop {
-        let cut_after = match fault {
-            Some(Action::ResetInside { after_bytes }) => Some(*after_bytes),
-            _ => None,
-        };
-        if cut_after.is_some_and(|len| whole.len() >= len) {
-            return None;
-        }
-        let Some(chunk) = chunks.next().await else {
-            return cut_after.is_none().then(|| Bytes::from(whole));
-        };
-        let chunk = chunk.ok()?;
-        shared.state().counts.entry(kind(call.op)).or_default().body_bytes += chunk.len() as u64;
-        whole.extend_from_slice(&chunk);
-        if let Some(Action::Throttle { bytes_per_s }) = fault {
-            tokio::time::sleep(conn::pause_for(chunk.len(), *bytes_per_s)).await;
-        }
-    }
-}
-
-/// The answer that never gets out.
-fn cut(conn: &Conn) -> Response {
-    conn.cut();
-    Response::new(Body::empty())
-}
-
-fn cut_answer(conn: &Conn, reply: Reply, after_bytes: usize) -> Response {
-    let (len, head) = (reply.body.len(), reply.body.slice(..after_bytes.min(reply.body.len())));
-    let (conn, before) = (conn.clone(), conn.written());
-    let rest = stream::once(async move {
-        // What was given before must be on its way before the connection goes.
-        while conn.written() == before {
-            tokio::task::yield_now().await;
-        }
-        conn.cut();
-        Err(io::Error::from(io::ErrorKind::ConnectionReset))
-    });
-    let body = Body::from_stream(stream::once(async move { Ok(head) }).chain(rest));
-    with_len(reply.into_response(body), len)
-}
-
-fn throttled(reply: Reply, bytes_per_s: u64) -> Response {
-    let (len, mut rest) = (reply.body.len(), reply.body.clone());
-    let piece = usize::try_from(bytes_per_s / 10).unwrap_or(usize::MAX).max(1);
-    let chunks = std::iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(piece.min(rest.len()))));
-    let body = Body::from_stream(stream::iter(chunks).then(move |chunk| async move {
-        tokio::time::sleep(conn::pause_for(chunk.len(), bytes_per_s)).await;
-        Ok::<_, io::Error>(chunk)
-    }));
-    with_len(reply.into_response(body), len)
-}
-
-fn with_len(mut response: Response, len: usize) -> Response {
-    response.headers_mut().insert(CONTENT_LENGTH, len.into());
-    response
 }

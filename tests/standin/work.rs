@@ -44,6 +44,9 @@ impl Default for Store {
 
 /// A request's body and how it says it is to be read.
 pub(crate) struct Payload {
+    pub(crate) agent: String,
+    /// The authorization, as it was sent.
+    pub(crate) key: Option<String>,
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
     pub(crate) kept: Kept,

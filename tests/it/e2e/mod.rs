@@ -5,6 +5,7 @@ mod config;
 mod folder;
 mod kills;
 mod names;
+mod network;
 mod proof;
 mod push;
 mod status;
@@ -14,7 +15,16 @@ mod work;
 
 /// Runs each test on both servers.
 macro_rules! on_both {
-    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
+    ($($tests:tt)+) => { $crate::e2e::on_servers! { real; $($tests)+ } };
+}
+
+/// Runs each test on both servers with a gate before them, where faults can be made.
+macro_rules! before_both {
+    ($($tests:tt)+) => { $crate::e2e::on_servers! { real_behind_gate; $($tests)+ } };
+}
+
+macro_rules! on_servers {
+    ($real:ident; $($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
         mod on_standin {
             $($(#[$attribute])*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,11 +37,11 @@ macro_rules! on_both {
             $($(#[$attribute])*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                if let Some(site) = $crate::support::site::Site::real().await {
+                if let Some(site) = $crate::support::site::Site::$real().await {
                     super::$test(&std::sync::Arc::new(site)).await;
                 }
             })+
         }
     };
 }
-use on_both;
+use {before_both, on_both, on_servers};

@@ -193,13 +193,6 @@ async fn a_put_takes_what_it_can_carry_and_names_the_rest(site: &Arc<Site>) {
     rig.stop().await;
 }
 
-/// Peak memory of a process, in KiB.
-pub(super) fn peak_memory_kib(pid: rustix::process::Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Writes `gib` GiB of which no block is like another, most of them holes.
 fn write_huge(file: &Path, gib: u64) {
     use std::os::unix::fs::FileExt;
@@ -221,7 +214,7 @@ async fn long_a_file_of_3_gib_streams_in_little_memory() {
     let start = std::time::Instant::now();
     rig.start();
     rig.until_status("the file is proved", |report| report.folders[0].files == 1).await;
-    let (taken, peak) = (start.elapsed(), peak_memory_kib(rig.pid()));
+    let (taken, peak) = (start.elapsed(), rig.peak_memory_kib());
     let wanted = rig.settled().await;
     rig.oracle().assert_bytes(&rig.folder, "", &wanted).await;
     eprintln!("3 GiB in {taken:?}, peak memory {peak} KiB");

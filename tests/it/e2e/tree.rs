@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use walkdir::WalkDir;
 
-use super::names::peak_memory_kib;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -44,7 +43,7 @@ async fn long_a_real_source_tree_stands_on_the_branch() {
         assert!(start.elapsed() < WAIT_MAX, "{}", rig.log());
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let (taken, peak) = (start.elapsed(), peak_memory_kib(rig.pid()));
+    let (taken, peak) = (start.elapsed(), rig.peak_memory_kib());
     let commits = rig.assert_all_holds().await;
     let mib = bytes >> 20;
     eprintln!("{files} files, {mib} MiB in {commits} commits, {taken:.1?}, peak memory {peak} KiB");

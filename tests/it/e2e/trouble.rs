@@ -257,7 +257,7 @@ async fn parts_larger_than_the_memory_for_them_are_streamed() {
     rig.start();
     rig.assert_all_holds().await;
     assert_eq!(standin.faults_left(), 0);
-    let peak = super::names::peak_memory_kib(rig.pid());
+    let peak = rig.peak_memory_kib();
     assert!(peak <= 64 << 10, "peak memory {peak} KiB");
     rig.stop().await;
 }

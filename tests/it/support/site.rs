@@ -12,13 +12,16 @@ use oxen_sync::oxen::{
 use oxen_sync::path::RepoPath;
 
 use super::real::{self, RealServer};
-use crate::standin::StandIn;
+use crate::standin::{Gate, StandIn, gate_before};
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// A server and a client of it.
 pub(crate) struct Site {
+    /// What the program under test is told; faults happen here.
     pub(crate) url: String,
+    /// Where a test itself asks; no fault happens here.
+    direct: String,
     pub(crate) client: Client,
     /// For requests that the client does not make.
     pub(crate) http: reqwest::Client,
@@ -27,42 +30,73 @@ pub(crate) struct Site {
 
 /// Which it is.
 enum Server {
-    StandIn(Arc<StandIn>),
+    StandIn(Arc<StandIn>, #[expect(dead_code, reason = "held open")] Gate),
     Real(&'static RealServer),
+    RealBehindGate(&'static RealServer, Arc<Gate>),
 }
 
 impl Site {
     pub(crate) async fn standin() -> Self {
-        let standin = StandIn::start().await;
-        Self::new(standin.url(), Server::StandIn(Arc::new(standin)))
+        let standin = Arc::new(StandIn::start().await);
+        let side_door = standin.side_door();
+        Self::new(standin.url(), side_door.url(), Server::StandIn(standin, side_door))
     }
 
     /// The real server; `None` where the environment says to do without.
     pub(crate) async fn real() -> Option<Self> {
         let real = real::shared().await?;
-        Some(Self::new(real.url(), Server::Real(real)))
+        Some(Self::new(real.url(), real.url(), Server::Real(real)))
     }
 
-    fn new(url: String, server: Server) -> Self {
-        let client = client(&url);
+    /// The real server behind a gate of its own.
+    pub(crate) async fn real_behind_gate() -> Option<Self> {
+        let real = real::shared().await?;
+        let gate = Arc::new(gate_before(&real.url()));
+        Some(Self::new(gate.url(), real.url(), Server::RealBehindGate(real, gate)))
+    }
+
+    /// The same server behind another gate; for the stand-in, an empty one.
+    pub(crate) async fn another(&self) -> Self {
+        match &self.server {
+            Server::StandIn(..) => Self::standin().await,
+            Server::Real(_) | Server::RealBehindGate(..) => {
+                Self::real_behind_gate().await.expect("there is one")
+            }
+        }
+    }
+
+    fn new(url: String, direct: String, server: Server) -> Self {
+        let client = client(&direct);
         // A server that is silent fails a test and does not hang it.
         let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build();
-        Self { url, client, http: http.expect("the options are fine"), server }
+        Self { url, direct, client, http: http.expect("the options are fine"), server }
+    }
+
+    /// Where faults are made.
+    ///
+    /// # Panics
+    /// Where there is no gate before the server.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        match &self.server {
+            Server::StandIn(standin, _) => standin.gate(),
+            Server::RealBehindGate(_, gate) => Arc::clone(gate),
+            Server::Real(_) => panic!("no gate stands before this server"),
+        }
     }
 
     /// The stand-in, for faults and counts; `None` where the server is real.
     pub(crate) fn as_standin(&self) -> Option<Arc<StandIn>> {
         match &self.server {
-            Server::StandIn(standin) => Some(Arc::clone(standin)),
-            Server::Real(_) => None,
+            Server::StandIn(standin, _) => Some(Arc::clone(standin)),
+            Server::Real(_) | Server::RealBehindGate(..) => None,
         }
     }
 
     /// Makes two contents of one size, both stored, pass for stored in the same tick of the clock.
     pub(crate) fn make_twins(&self, repo: &RepoName, one: &[u8], other: &[u8]) {
         match &self.server {
-            Server::StandIn(standin) => standin.make_twins(&repo.to_string(), one, other),
-            Server::Real(real) => real.make_twins(one, other),
+            Server::StandIn(standin, _) => standin.make_twins(&repo.to_string(), one, other),
+            Server::Real(real) | Server::RealBehindGate(real, _) => real.make_twins(one, other),
         }
     }
 
@@ -150,7 +184,7 @@ impl Site {
 
     /// The address of a page of a repository.
     pub(crate) fn page(&self, repo: &RepoName, tail: &str) -> String {
-        format!("{}/api/repos/{repo}{tail}", self.url)
+        format!("{}/api/repos/{repo}{tail}", self.direct)
     }
 }
 
