@@ -8,6 +8,7 @@ mod names;
 mod network;
 mod proof;
 mod push;
+mod restore;
 mod status;
 mod tree;
 mod trouble;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -37,8 +38,8 @@ pub(crate) async fn shared() -> Option<&'static RealServer> {
 pub(crate) struct RealServer {
     port: u16,
     data: PathBuf,
-    // The shell ends when this is closed, so it lives as long as the server is wanted.
-    shell: Child,
+    // The shell ends when its input is closed, so it lives as long as the server is wanted.
+    shell: Mutex<Child>,
 }
 
 impl RealServer {
@@ -60,6 +61,11 @@ impl RealServer {
         panic!("oxen-server does not start: {said}");
     }
 
+    /// Starts one that nobody else uses, to be killed and restored.
+    pub(crate) async fn of_its_own() -> &'static Self {
+        Box::leak(Box::new(Self::start().await))
+    }
+
     fn spawn(program: &Path) -> Self {
         let data = TempDir::with_prefix_in("oxen-server-", env!("CARGO_TARGET_TMPDIR"))
             .expect("the target directory is writable")
@@ -67,24 +73,37 @@ impl RealServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         drop(listener);
-        let output = File::create(data.join("log")).expect("the data directory is writable");
-        let shell = Command::new("sh")
-            .arg("-c")
-            // Ctrl-C reaches the server, too; the shell stays until it has cleaned up.
-            .arg(
-                "trap '' INT TERM; exec 3<&0; \"$1\" start -i 127.0.0.1 -p \"$2\" <&- 3<&- & server=$!
-                { cat <&3 >/dev/null; [ -e \"$SYNC_DIR/ended\" ] || kill -KILL $server; } & watch=$!
-                wait $server; : >\"$SYNC_DIR/ended\"; wait $watch; rm -rf \"$SYNC_DIR\"",
-            )
-            .args(["sh".as_ref(), program.as_os_str(), port.to_string().as_ref()])
-            .env("SYNC_DIR", &data)
-            .env("HOME", &data)
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone().expect("a file can be cloned"))
-            .stderr(output)
-            .spawn()
-            .expect("there is a shell");
+        let shell = Mutex::new(run(program, &data, port));
         Self { port, data, shell }
+    }
+
+    /// Kills it as it stands. Its data stays.
+    pub(crate) fn kill(&self) {
+        File::create(self.data.join("keep")).expect("the data directory is writable");
+        let mut shell = self.shell.lock().expect("not poisoned");
+        drop(shell.stdin.take());
+        shell.wait().expect("it is our child");
+    }
+
+    /// Starts it again where it was, on the same data, and waits until it answers.
+    pub(crate) async fn start_again(&self) {
+        for left in ["keep", "ended"] {
+            let _ = std::fs::remove_file(self.data.join(left));
+        }
+        let program = find().expect("it was found before");
+        *self.shell.lock().expect("not poisoned") = run(&program, &self.data, self.port);
+        self.answers().await.expect("it starts as it did before");
+    }
+
+    /// Copies its data while it does not run.
+    pub(crate) fn back_up(&self, to: &Path) {
+        copy(&self.data.join("data"), to);
+    }
+
+    /// Puts a copy of its data in place of its data while it does not run.
+    pub(crate) fn restore(&self, from: &Path) {
+        std::fs::remove_dir_all(self.data.join("data")).expect("it is ours");
+        copy(from, &self.data.join("data"));
     }
 
     /// The address to give to a client.
@@ -129,9 +148,40 @@ impl RealServer {
 
 impl Drop for RealServer {
     fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
+        let mut shell = self.shell.lock().expect("not poisoned");
+        drop(shell.stdin.take());
+        let _ = shell.wait();
     }
+}
+
+/// Runs the server on `dir/data` until the input of the shell that is returned is closed; then all of `dir` goes,
+/// unless a file `keep` is in it.
+fn run(program: &Path, dir: &Path, port: u16) -> Child {
+    let output = File::options().create(true).append(true).open(dir.join("log"));
+    let output = output.expect("the data directory is writable");
+    Command::new("sh")
+        .arg("-c")
+        // Ctrl-C reaches the server, too; the shell stays until it has cleaned up.
+        .arg(
+            "trap '' INT TERM; exec 3<&0; mkdir -p \"$DIR/data\"
+            SYNC_DIR=\"$DIR/data\" \"$1\" start -i 127.0.0.1 -p \"$2\" <&- 3<&- & server=$!
+            { cat <&3 >/dev/null; [ -e \"$DIR/ended\" ] || kill -KILL $server; } & watch=$!
+            wait $server; : >\"$DIR/ended\"; wait $watch; [ -e \"$DIR/keep\" ] || rm -rf \"$DIR\"",
+        )
+        .args(["sh".as_ref(), program.as_os_str(), port.to_string().as_ref()])
+        .env("DIR", dir)
+        .env("HOME", dir)
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone().expect("a file can be cloned"))
+        .stderr(output)
+        .spawn()
+        .expect("there is a shell")
+}
+
+/// Copies a directory with all that makes it the same: times, too.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("there is a cp");
+    assert!(copied.success(), "the data can be copied");
 }
 
 fn find() -> Option<PathBuf> {

@@ -55,6 +55,13 @@ impl Site {
         Some(Self::new(gate.url(), real.url(), Server::RealBehindGate(real, gate)))
     }
 
+    /// A real server that nobody else uses, and a site of it.
+    pub(crate) async fn real_of_its_own() -> Option<(Self, &'static RealServer)> {
+        real::shared().await?;
+        let real = RealServer::of_its_own().await;
+        Some((Self::new(real.url(), real.url(), Server::Real(real)), real))
+    }
+
     /// The same server behind another gate; for the stand-in, an empty one.
     pub(crate) async fn another(&self) -> Self {
         match &self.server {
