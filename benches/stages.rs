@@ -116,7 +116,7 @@ fn scanning(c: &mut Criterion) {
     }
     let root = RootDir::open(folder.path()).expect("it is there");
     let filter = Filter::new(DEFAULT_EXCLUDES.iter().copied(), [], "").expect("the patterns are good");
-    let (state, _) = State::open(state_dir.path()).expect("the state opens");
+    let (state, _) = State::open(state_dir.path(), "").expect("the state opens");
     let key = state.folder("f").expect("the state takes it");
     let changes: Vec<_> = paths(FILES)
         .into_iter()

@@ -43,6 +43,8 @@
 
 mod blocking;
 
+pub mod fault_point;
+
 pub mod path;
 
 pub mod config;

@@ -263,7 +263,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let (dir, state_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let (state, _) = State::open(state_dir.path()).unwrap();
+            let (state, _) = State::open(state_dir.path(), "").unwrap();
             let folder = state.folder("f").unwrap();
             let examiner = Examiner {
                 root: Arc::new(RootDir::open(dir.path()).unwrap()),

@@ -265,7 +265,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let state_dir = tempfile::tempdir().unwrap();
-            let (state, _) = State::open(state_dir.path()).unwrap();
+            let (state, _) = State::open(state_dir.path(), "").unwrap();
             let key = state.folder("f").unwrap();
             let filter = Filter::new(["*.tmp", "hidden/"], [], "").unwrap();
             Self { folder: tempfile::tempdir().unwrap(), _state_dir: state_dir, state, key, filter }

@@ -8,6 +8,7 @@ use super::deliver::Outcome;
 use super::pusher::{Failure, Pusher};
 use super::verdict::Verdict;
 use super::{PushPhase, Target};
+use crate::fault_point::{Point, passed};
 use crate::oxen::Reason;
 use crate::path::RepoPath;
 use crate::state::{BatchTransport, Phase};
@@ -51,7 +52,10 @@ impl Pusher {
         let put = client.put_files(repo, branch, &dir, files, &batch.info).await;
         drop(permit);
         let error = match put {
-            Ok(commit) => return self.settle(&batch, Some(commit)).await,
+            Ok(commit) => {
+                passed(Point::PutCommitted);
+                return self.settle(&batch, Some(commit)).await;
+            }
             Err(error) => error,
         };
         let failure = Failure::from(error.clone());

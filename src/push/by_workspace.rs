@@ -5,7 +5,8 @@ use super::deliver::Outcome;
 use super::pusher::{Failure, Pusher};
 use super::verdict::{Verdict, is_over, verdict};
 use super::{PushPhase, Target};
-use crate::oxen::Reason;
+use crate::fault_point::{Point, passed};
+use crate::oxen::{Error, Reason};
 
 /// Requests to commit one workspace without a clear answer after which another one is begun.
 const UNCLEAR_MERGES_MAX: u32 = 3;
@@ -25,6 +26,7 @@ impl Pusher {
         self.start_progress(PushPhase::Staging, &batch.changes);
         let staging = async {
             let workspace = client.open_workspace(repo, &batch.row.workspace, branch).await?;
+            passed(Point::WorkspaceOpened);
             Ok::<_, Failure>((workspace, self.stage(&source, &batch).await?))
         };
         let (workspace, staged) = match staging.await {
@@ -32,7 +34,7 @@ impl Pusher {
             Err(failure) => {
                 self.target.doubt();
                 // What cannot be undone at once is undone by the next recovery.
-                if client.delete_workspace(repo, &batch.row.workspace).await.is_ok() {
+                if self.delete_workspace(&batch.row.workspace).await.is_ok() {
                     self.close(&batch, None, &[]).await?;
                 }
                 return Err(failure);
@@ -44,7 +46,7 @@ impl Pusher {
             .collect();
         batch.retain(&staged);
         if batch.changes.is_empty() {
-            client.delete_workspace(repo, &batch.row.workspace).await?;
+            self.delete_workspace(&batch.row.workspace).await?;
             self.close(&batch, None, &[]).await?;
             return Ok(nothing);
         }
@@ -75,11 +77,14 @@ impl Pusher {
         let has_moved = head.as_ref().map(|head| &head.commit_id) != base.as_ref();
         if has_moved && self.proof_of_head(batch).await?.is_whole() {
             // Whoever brought it, the branch holds it: a commit would repeat its parent's content.
-            client.delete_workspace(repo, workspace).await?;
+            self.delete_workspace(workspace).await?;
             return self.settle(batch, None).await;
         }
         let error = match client.merge_workspace(repo, workspace, branch, &batch.info).await {
-            Ok(commit) => return self.settle(batch, Some(commit)).await,
+            Ok(commit) => {
+                passed(Point::WorkspaceMerged);
+                return self.settle(batch, Some(commit)).await;
+            }
             Err(error) => error,
         };
         // A server that goes down with this very commit, again and again, is not to be asked for it for ever. Should it
@@ -90,7 +95,7 @@ impl Pusher {
         match (verdict(&error), error.reason()) {
             (Verdict::Ask, Reason::WorkspaceNotFound) => self.settle(batch, None).await,
             (Verdict::Ask, Reason::Conflict | Reason::NoChanges) => {
-                client.delete_workspace(repo, workspace).await?;
+                self.delete_workspace(workspace).await?;
                 self.settle(batch, None).await
             }
             // The server itself says that it is done with the request, and why it came to nothing.
@@ -98,7 +103,7 @@ impl Pusher {
                 if self.proof_of_head(batch).await?.is_whole() {
                     return self.settle(batch, None).await;
                 }
-                client.delete_workspace(repo, workspace).await?;
+                self.delete_workspace(workspace).await?;
                 self.close(batch, None, &[]).await?;
                 self.target.doubt();
                 let verdict = if judged == Verdict::Ask { Verdict::Again } else { judged };
@@ -112,5 +117,11 @@ impl Pusher {
                 Err(error.into())
             }
         }
+    }
+    /// Deletes a workspace of ours; one that is gone already is all right.
+    pub(super) async fn delete_workspace(&self, workspace: &str) -> Result<(), Error> {
+        self.target.client.delete_workspace(&self.target.repo, workspace).await?;
+        passed(Point::WorkspaceDeleted);
+        Ok(())
     }
 }

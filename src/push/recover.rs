@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target};
+use crate::fault_point::{Point, passed};
 use crate::state::{BatchTransport, Phase};
 
 impl Pusher {
@@ -16,8 +17,7 @@ impl Pusher {
             let batch = self.batch_of(row, changes);
             match (batch.row.phase, batch.row.transport) {
                 (Phase::Staging, _) => {
-                    let Target { client, repo, .. } = &self.target;
-                    client.delete_workspace(repo, &batch.row.workspace).await?;
+                    self.delete_workspace(&batch.row.workspace).await?;
                     self.close(&batch, None, &[]).await?;
                 }
                 (Phase::Committing, BatchTransport::Workspace) => {
@@ -25,6 +25,7 @@ impl Pusher {
                 }
                 (Phase::Committing, BatchTransport::Put) => self.ask_for_put(&batch).await?,
             }
+            passed(Point::BatchRecovered);
             // What stayed unproved is found to differ, whoever held the change before.
             paths.into_iter().for_each(|path| self.inbox.add(crate::folder::Hint::Path(path)));
             tracing::info!(
@@ -44,7 +45,7 @@ impl Pusher {
         let prefix = format!("{}-", self.workspace_prefix());
         for workspace in client.workspaces(repo).await? {
             if workspace.id.starts_with(&prefix) {
-                client.delete_workspace(repo, &workspace.id).await?;
+                self.delete_workspace(&workspace.id).await?;
                 tracing::info!(%repo, workspace = %workspace.id, "a workspace left behind is deleted");
             }
         }

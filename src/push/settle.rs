@@ -7,6 +7,7 @@ use super::prove::{Proof, prove};
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, worker};
 use crate::content::{RootDir, is_absent, is_file};
+use crate::fault_point::{Point, passed};
 use crate::folder::Hint;
 use crate::oxen::Commit;
 use crate::state::{Change, ChangeKind};
@@ -29,6 +30,7 @@ impl Pusher {
             // Another commit may stand on top by now; ours holds what it holds.
             proof = self.proof(&commit.id, batch).await?;
         }
+        passed(Point::BatchProved);
         let (mut proved, mut unproved) = (Vec::new(), Vec::new());
         for (change, holds) in batch.changes.iter().zip(&proof.holds) {
             if *holds { &mut proved } else { &mut unproved }.push(change.clone());

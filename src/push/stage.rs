@@ -11,6 +11,7 @@ use super::pusher::{Failure, Pusher};
 use super::source::Source;
 use super::tries::REQUEST_BACKOFF;
 use super::verdict::{Verdict, verdict};
+use crate::fault_point::{Point, passed};
 use crate::oxen::{Entry, Error, FileBody, Reason};
 use crate::path::RepoPath;
 use crate::plan;
@@ -73,6 +74,7 @@ impl Pusher {
             .collect();
         if !paths.is_empty() {
             self.tries(|| client.stage_removals(repo, &batch.row.workspace, &paths)).await?;
+            passed(Point::RemovalsStaged);
         }
         self.sent(removals.len() as u64, 0);
         Ok(())
@@ -99,6 +101,7 @@ impl Pusher {
             drop(permit);
             match sent {
                 Ok(paths) => {
+                    passed(Point::FormStaged);
                     let paths: HashSet<&str> = paths.iter().map(String::as_str).collect();
                     let is_staged = |index: &usize| {
                         batch.paths.get(*index).is_some_and(|path| paths.contains(path.as_str()))

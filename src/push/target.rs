@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pusher::Failure;
 use super::verdict::Verdict;
+use crate::fault_point::{Point, passed};
 use crate::oxen::{Author, BranchName, Client, Error, Reason, RepoName};
 
 /// A branch of a repository on a server, and what may be done to have it.
@@ -116,6 +117,7 @@ impl Target {
                 return Err(missing(&Missing::Repo(repo.clone())));
             }
             client.create_repo(repo, self.description.as_deref(), Some(&self.author)).await?;
+            passed(Point::RepoMade);
             tracing::info!(%repo, "repository made");
         }
         if client.branches(repo).await?.is_empty() {
@@ -123,6 +125,7 @@ impl Target {
             // the name's part before the first slash (oxen-server 0.65.2).
             match client.open_workspace(repo, workspace, branch).await {
                 Ok(_) => {
+                    passed(Point::BranchMade);
                     client.delete_workspace(repo, workspace).await?;
                     tracing::info!(%repo, %branch, "branch made in the empty repository");
                     return Ok(());

@@ -14,6 +14,7 @@ use super::source::Source;
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
 use crate::content::{OpenFile, ReadError};
+use crate::fault_point::{Point, passed};
 use crate::oxen::{Error, PartBody, Reason, Upload, UploadStart};
 use crate::state::ChangeKind;
 
@@ -72,6 +73,7 @@ impl Pusher {
             };
             match self.send_parts(&upload, &opened, signature.size, digests.xxh3).await {
                 Ok(()) => {
+                    passed(Point::UploadStaged);
                     self.sent(1, 0);
                     return Ok(vec![index]);
                 }
@@ -164,6 +166,7 @@ impl Pusher {
         let body = || PartBody::Whole(bytes.clone());
         let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await?;
         drop(permit);
+        passed(Point::PartSent);
         self.sent(0, len);
         Ok(sent)
     }

@@ -83,6 +83,14 @@ impl Clients {
     }
 }
 
+/// What tells this machine from others, for as long as it is installed; empty where it has no id of its own.
+pub(super) fn machine() -> String {
+    let Ok(id) = std::fs::read("/etc/machine-id") else { return String::new() };
+    // The id itself is not to be given away (machine-id(5)).
+    let hash = Sha256::new().chain_update(b"oxen-sync").chain_update(id.trim_ascii()).finalize();
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What tells this installation from others that use the same server: stays the same when the state is lost.
 pub(super) fn instance(config: &Config) -> String {
     let mut hash = Sha256::new();

@@ -2,8 +2,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Clients;
 use super::folder::{RunningFolder, Shared};
+use super::{Clients, clients};
 use crate::config::{Config, Env, Folder};
 use crate::folder::intake::{IntakePhase, IntakeStatus};
 use crate::push::PushStatus;
@@ -46,7 +46,7 @@ impl FolderOutcome {
 /// # Errors
 /// The state cannot be used, for one because the service is running.
 pub fn push_once(config: &Config, folders: &[Folder], env: Env) -> Result<OneShot, StateError> {
-    let (state, set_aside) = State::open(&config.state_dir)?;
+    let (state, set_aside) = State::open(&config.state_dir, &clients::machine())?;
     let shared = Shared::new(state.clone());
     let mut clients = Clients::new(env);
     let (mut running, mut failed) = (Vec::new(), Vec::new());

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::config_file::watch_config;
 use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
-use super::{Clients, systemd};
+use super::{Clients, clients, systemd};
 use crate::config::{self, Config, Env, Folder, LoadError};
 use crate::state::{Reader, State, StateError};
 use crate::status::{self, ConfigRefused, FolderState, Report};
@@ -53,7 +53,7 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     // A writer that breaks one of our leases makes the kernel send SIGIO, which would end the process.
     let _sigio = signal(SignalKind::io()).map_err(os("cannot listen for SIGIO"))?;
 
-    let (state, set_aside) = State::open(&config.state_dir)?;
+    let (state, set_aside) = State::open(&config.state_dir, &clients::machine())?;
     if let Some(set_aside) = set_aside {
         tracing::error!(
             moved_to = %set_aside.moved_to.display(),

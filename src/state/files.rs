@@ -2,6 +2,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{FolderKey, State, StateError};
 use crate::content::{Digests, Signature};
+use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 
 /// Reads beside the writer.
@@ -231,7 +232,9 @@ impl State {
                 statement.execute(params![folder.0, dir, name])?;
             }
             Ok(())
-        })
+        })?;
+        passed(Point::GoneMarked);
+        Ok(())
     }
 
     /// Forgets what is known of files: the branch may not hold them any more.
@@ -263,7 +266,7 @@ mod tests {
     #[test]
     fn directories_below_are_found_by_whole_segments() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let listed: Vec<_> =
             ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();

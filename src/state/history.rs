@@ -1,6 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{FolderKey, Reader, State, StateError};
+use crate::fault_point::{Point, passed};
 
 /// A commit that oxen-sync made and proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl State {
             )?,
             None => connection.execute("DELETE FROM retry WHERE folder = ?1", [folder.0])?,
         };
+        passed(Point::RetryNoted);
         Ok(())
     }
 
@@ -166,7 +168,7 @@ mod tests {
     fn a_reader_sees_what_the_writer_says() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Reader::open(dir.path()).unwrap().is_none());
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let reader = Reader::open(dir.path()).unwrap().unwrap();
         assert_eq!(reader.folder("b").unwrap(), None);

@@ -5,6 +5,7 @@ use super::files::split;
 use super::history::trim;
 use super::{FolderKey, State, StateError};
 use crate::content::{Digests, Signature};
+use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 
 /// Commits after which the oldest are looked for that need not be kept.
@@ -139,7 +140,9 @@ impl State {
                 ])?;
             }
             Ok(())
-        })
+        })?;
+        passed(Point::BatchJournaled);
+        Ok(())
     }
 
     /// A number for the next batch, above every one ever used.
@@ -169,7 +172,9 @@ impl State {
             transaction
                 .execute("UPDATE batch SET phase = ?2 WHERE id = ?1", params![batch, Phase::Committing])?;
             Ok(())
-        })
+        })?;
+        passed(Point::CommitAnnounced);
+        Ok(())
     }
 
     /// The batches that were not closed, oldest first.
@@ -302,7 +307,9 @@ impl State {
             }
             transaction.execute("DELETE FROM batch WHERE id = ?1", [batch])?;
             Ok(())
-        })
+        })?;
+        passed(Point::BatchClosed);
+        Ok(())
     }
 }
 
@@ -335,7 +342,7 @@ mod tests {
     #[test]
     fn an_open_batch_is_found_again_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let gone = Change { path: LocalPath::new(Path::new("z")).unwrap(), kind: ChangeKind::Remove };
         let changes = [change("a", 1), change("b", 2), gone.clone()];
@@ -344,7 +351,7 @@ mod tests {
         state.commit_batch(1, &[changes[1].path.clone()]).unwrap();
         drop(state);
 
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let found = state.open_batches(folder).unwrap();
         let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
         assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
@@ -354,7 +361,7 @@ mod tests {
     #[test]
     fn a_file_that_became_a_directory_is_known_no_more() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         for (id, path) in [(1, "t"), (2, "t/x/y")] {
             let changes = [change(path, 1)];
@@ -368,7 +375,7 @@ mod tests {
     #[test]
     fn closing_a_batch_moves_what_is_proved_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let changes = [change("d/a", 1), change("d/b", 2)];
         state.open_batch(folder, &batch(1), &changes, 0).unwrap();

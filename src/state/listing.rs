@@ -2,6 +2,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::files::split;
 use super::{FolderKey, State, StateError};
+use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 
 /// How far what is known of a branch can be trusted.
@@ -45,7 +46,9 @@ impl State {
             transaction.execute("UPDATE folder SET seeded = 0, head = NULL WHERE id = ?1", [folder.0])?;
             transaction.execute("UPDATE file SET listed = 0 WHERE folder = ?1 AND listed = 1", [folder.0])?;
             Ok(())
-        })
+        })?;
+        passed(Point::ListingBegun);
+        Ok(())
     }
 
     /// Takes in files that the branch was listed with. What is known better stays, unless the branch holds another
@@ -70,7 +73,9 @@ impl State {
                 }
             }
             Ok(())
-        })
+        })?;
+        passed(Point::PageListed);
+        Ok(())
     }
 
     /// The listing came to its end at the commit `head`. Forgets the files that it did not show, and returns how many
@@ -79,7 +84,7 @@ impl State {
     /// # Errors
     /// SQLite says no.
     pub fn end_listing(&self, folder: FolderKey, head: &str) -> Result<usize, StateError> {
-        self.write(|transaction| {
+        let lost = self.write(|transaction| {
             let lost: i64 = transaction.query_row(
                 "SELECT count(*) FROM file WHERE folder = ?1 AND listed = 0 AND commit_id IS NOT NULL",
                 [folder.0],
@@ -89,7 +94,9 @@ impl State {
             transaction
                 .execute("UPDATE folder SET seeded = 1, head = ?2 WHERE id = ?1", params![folder.0, head])?;
             Ok(usize::try_from(lost).unwrap_or(0))
-        })
+        })?;
+        passed(Point::ListingEnded);
+        Ok(lost)
     }
 
     /// The branch is known to hold at `head` what the rows say.
@@ -98,6 +105,7 @@ impl State {
     /// SQLite says no; then the branch is listed once more than needed.
     pub fn set_head(&self, folder: FolderKey, head: &str) -> Result<(), StateError> {
         self.lock().execute("UPDATE folder SET head = ?2 WHERE id = ?1", params![folder.0, head])?;
+        passed(Point::HeadNoted);
         Ok(())
     }
 
@@ -128,7 +136,7 @@ mod tests {
     #[test]
     fn what_the_branch_was_listed_with_is_known_by_content_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &[(local("x/y"), 3, 7)]).unwrap();
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn what_a_later_listing_does_not_show_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         assert_eq!(state.listing(folder).unwrap(), Listing::default());
         let (same, other, lost) = ((local("same"), 1, 1), (local("other"), 1, 1), (local("lost"), 1, 1));
@@ -191,7 +199,7 @@ mod tests {
     fn a_batch_that_is_closed_leaves_no_head_that_knows_less_than_the_rows() {
         use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         state.begin_listing(folder).unwrap();
         state.end_listing(folder, "c1").unwrap();

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::{Reader, schema};
 use crate::content::RootId;
+use crate::fault_point::{Point, passed};
 
 const FILE: &str = "state.db";
 
@@ -71,11 +72,12 @@ pub enum StateError {
 
 impl State {
     /// Opens the state in `dir` for this process alone, making the directory (mode 0700) and the database where they
-    /// are missing. A database that is broken or of another version is renamed, and a new one begins.
+    /// are missing. A database that is broken, of another version or of another `machine` is renamed, and a new one
+    /// begins: of two machines with one memory, each would take the other's work on the server for its own.
     ///
     /// # Errors
     /// The directory cannot be used, or another process has it.
-    pub fn open(dir: &Path) -> Result<(Self, Option<SetAside>), StateError> {
+    pub fn open(dir: &Path, machine: &str) -> Result<(Self, Option<SetAside>), StateError> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| StateError::Directory { path, source }
@@ -94,15 +96,18 @@ impl State {
             Err(fs::TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
         }
         let path = dir.join(FILE);
-        let (connection, set_aside) = match connect(&path) {
+        let (connection, set_aside) = match connect(&path, machine) {
             Ok(connection) => (connection, None),
             // A disk that is full or fails says nothing against the database, and may be well again.
             Err(Unusable::Database(error)) if !is_broken(&error) => return Err(error.into()),
             Err(reason) => {
                 let moved_to = set_aside(dir).map_err(failed(&path))?;
-                let connection = connect(&path).map_err(|again| match again {
+                passed(Point::StateSetAside);
+                let connection = connect(&path, machine).map_err(|again| match again {
                     Unusable::Database(error) => StateError::Database(error),
-                    Unusable::OtherVersion(_) => StateError::Locked(dir.to_path_buf()),
+                    Unusable::OtherVersion(_) | Unusable::OtherMachine => {
+                        StateError::Locked(dir.to_path_buf())
+                    }
                 })?;
                 (connection, Some(SetAside { moved_to, reason: reason.to_string() }))
             }
@@ -162,6 +167,7 @@ impl State {
             "UPDATE folder SET root_device = ?2, root_inode = ?3, root_born_ns = ?4 WHERE id = ?1",
             params![folder.0, id.device.cast_signed(), id.inode.cast_signed(), id.born_ns],
         )?;
+        passed(Point::RootNoted);
         Ok(())
     }
 
@@ -243,6 +249,8 @@ const BUSY: Duration = Duration::from_secs(10);
 enum Unusable {
     #[error("it is of another version of oxen-sync (its schema has the number {0}, ours {ours})", ours = schema::VERSION)]
     OtherVersion(i64),
+    #[error("it was written on another machine")]
+    OtherMachine,
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
 }
@@ -255,7 +263,7 @@ fn is_broken(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn connect(path: &Path) -> Result<Connection, Unusable> {
+fn connect(path: &Path, machine: &str) -> Result<Connection, Unusable> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -266,11 +274,17 @@ fn connect(path: &Path) -> Result<Connection, Unusable> {
     match schema::version(&connection)? {
         0 => {
             let transaction = connection.transaction()?;
-            schema::create(&transaction)?;
+            schema::create(&transaction, machine)?;
             transaction.commit()?;
+            passed(Point::StateMade);
         }
         version if version != schema::VERSION => return Err(Unusable::OtherVersion(version)),
         _ => {
+            match schema::machine(&connection)? {
+                Some(known) if known != machine => return Err(Unusable::OtherMachine),
+                Some(_) => {}
+                None => schema::set_machine(&connection, machine)?,
+            }
             let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
                 let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
@@ -303,11 +317,11 @@ mod tests {
     #[test]
     fn one_process_owns_the_state() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, set_aside) = State::open(dir.path()).unwrap();
+        let (state, set_aside) = State::open(dir.path(), "").unwrap();
         assert!(set_aside.is_none());
-        assert!(matches!(State::open(dir.path()), Err(StateError::Locked(_))));
+        assert!(matches!(State::open(dir.path(), ""), Err(StateError::Locked(_))));
         drop(state);
-        State::open(dir.path()).unwrap();
+        State::open(dir.path(), "").unwrap();
     }
 
     #[test]
@@ -317,7 +331,7 @@ mod tests {
         {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(FILE), garbage).unwrap();
-            let (state, set_aside) = State::open(dir.path()).unwrap();
+            let (state, set_aside) = State::open(dir.path(), "").unwrap();
             assert_eq!(fs::read(set_aside.unwrap().moved_to).unwrap(), garbage);
             state.folder("a").unwrap();
         }
@@ -327,7 +341,7 @@ mod tests {
     fn a_database_that_cannot_be_opened_now_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FILE)).unwrap();
-        assert!(matches!(State::open(dir.path()), Err(StateError::Database(_))));
+        assert!(matches!(State::open(dir.path(), ""), Err(StateError::Database(_))));
         assert!(dir.path().join(FILE).is_dir(), "it is not set aside");
     }
 
@@ -335,25 +349,37 @@ mod tests {
     fn a_database_of_another_version_is_set_aside() {
         for version in [schema::VERSION - 1, schema::VERSION + 1] {
             let dir = tempfile::tempdir().unwrap();
-            let (state, _) = State::open(dir.path()).unwrap();
+            let (state, _) = State::open(dir.path(), "").unwrap();
             state.lock().pragma_update(None, "user_version", version).unwrap();
             drop(state);
-            let (_, set_aside) = State::open(dir.path()).unwrap();
+            let (_, set_aside) = State::open(dir.path(), "").unwrap();
             assert!(set_aside.unwrap().reason.contains("another version"));
         }
     }
 
     #[test]
+    fn a_database_of_another_machine_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(State::open(dir.path(), "here").unwrap());
+        let (_, set_aside) = State::open(dir.path(), "here").unwrap();
+        assert!(set_aside.is_none());
+        let (_, set_aside) = State::open(dir.path(), "there").unwrap();
+        assert!(set_aside.unwrap().reason.contains("another machine"));
+        let (_, set_aside) = State::open(dir.path(), "there").unwrap();
+        assert!(set_aside.is_none());
+    }
+
+    #[test]
     fn a_folder_keeps_its_number_and_its_root() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         assert_ne!(state.folder("b").unwrap(), folder);
         assert_eq!(state.root_id(folder).unwrap(), None);
         let id = RootId { device: u64::MAX, inode: 7, born_ns: Some(-1) };
         state.set_root_id(folder, id).unwrap();
         drop(state);
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         assert_eq!(state.folder("a").unwrap(), folder);
         assert_eq!(state.root_id(folder).unwrap(), Some(id));
     }

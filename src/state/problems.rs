@@ -3,6 +3,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::journal::stored_as_text;
 use super::{FolderKey, Reader, State, StateError};
 use crate::content::Signature;
+use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
@@ -106,6 +107,7 @@ impl State {
                 signature.map(|s| s.inode.cast_signed()),
             ],
         )?;
+        passed(Point::ProblemNoted);
         Ok(true)
     }
 
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn a_problem_is_reported_once_and_cleared_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let row = ProblemRow {
             path: LocalPath::new(Path::new("x")).unwrap(),

@@ -1,4 +1,4 @@
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Stored in SQLite's `user_version`. A database with another one is set aside.
 pub(super) const VERSION: i64 = 2;
@@ -102,10 +102,24 @@ CREATE TABLE note (
 ) STRICT;
 ";
 
-/// Creates the tables in an empty database.
-pub(super) fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+/// Under which note the machine stands.
+const MACHINE: &str = "machine";
+
+/// Creates the tables in an empty database that belongs to `machine`.
+pub(super) fn create(transaction: &Transaction<'_>, machine: &str) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
+    set_machine(transaction, machine)?;
     transaction.pragma_update(None, "user_version", VERSION)
+}
+
+/// The machine that the database belongs to; `None` where nobody wrote that down.
+pub(super) fn machine(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM note WHERE key = ?1", [MACHINE], |row| row.get(0)).optional()
+}
+
+/// Says which machine the database belongs to.
+pub(super) fn set_machine(connection: &Connection, machine: &str) -> rusqlite::Result<()> {
+    connection.execute("INSERT INTO note VALUES (?1, ?2)", [MACHINE, machine]).map(|_| ())
 }
 
 /// The schema's version; 0 for an empty database.

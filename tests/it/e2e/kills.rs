@@ -22,7 +22,7 @@ async fn kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) {
 }
 
 async fn long_kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) {
-    kill_often(site, 200).await;
+    kill_often(site, 1_000).await;
 }
 
 async fn kill_often(site: &Arc<Site>, kills: u32) {

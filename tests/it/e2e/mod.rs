@@ -2,6 +2,7 @@
 
 mod changes;
 mod config;
+mod crashes;
 mod folder;
 mod kills;
 mod names;

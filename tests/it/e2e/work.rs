@@ -31,6 +31,8 @@ pub(crate) struct Work {
     /// What stands where, by the hash of its finished content.
     files: BTreeMap<String, u128>,
     slow: Vec<Slow>,
+    /// Whether files become directories and directories files.
+    changes_kinds: bool,
     /// What was done, for a failure.
     done: Vec<String>,
 }
@@ -56,8 +58,15 @@ impl Work {
             ledger: Arc::clone(&rig.ledger),
             files: BTreeMap::new(),
             slow: Vec::new(),
+            changes_kinds: true,
             done: Vec::new(),
         }
+    }
+
+    /// No file takes a directory's name, and no directory a file's: an archive cannot hold both.
+    pub(crate) fn without_changes_of_kind(mut self) -> Self {
+        self.changes_kinds = false;
+        self
     }
 
     /// The source of randomness, for what goes with the changes.
@@ -101,8 +110,9 @@ impl Work {
             81..89 => self.begin_slow(),
             89..92 => self.copy(),
             92..94 => self.touch(),
-            94..97 => self.file_becomes_dir(),
-            _ => self.dir_becomes_file(),
+            94..97 if self.changes_kinds => self.file_becomes_dir(),
+            97.. if self.changes_kinds => self.dir_becomes_file(),
+            _ => self.create(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxen_sync::oxen::{BranchName, RepoName};
-use oxen_sync::status::{FolderReport, Report, socket};
+use oxen_sync::status::{FolderReport, FolderState, Report, socket};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -128,6 +128,11 @@ impl Rig {
         fs::write(&self.config, text).expect("the config can be written");
     }
 
+    /// Takes a variable back.
+    pub(crate) fn unset_env(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
+    }
+
     /// A directory for whatever else a test needs, outside of the folder.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -211,6 +216,29 @@ impl Rig {
     /// Waits until the service ends by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         self.service.take().expect("it runs").ended(WAIT_MAX).await
+    }
+
+    /// Waits until the branch holds what the folder holds and the service has nothing more to do, or has ended by itself:
+    /// then how.
+    pub(crate) async fn settled_or_ended(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let process = self.service.as_mut().expect("it was started");
+            if let Some(status) = process.child.try_wait().expect("it is our child") {
+                self.service = None;
+                return Some(status);
+            }
+            // One that ends while it reports is looked at again.
+            if let Ok(Some(report)) = socket::fetch(&self.state_dir).await
+                && is_idle(&report)
+                && let Some(head) = self.oracle().head().await
+                && differences(&self.wanted(), &self.oracle().tree(&head).await, self.is_mirror).is_none()
+            {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "it neither comes to rest nor ends\n{}", self.log());
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Runs a command of the program to its end; `--config` comes by itself.
@@ -327,13 +355,6 @@ impl Rig {
 
     /// Waits until the service says that it has nothing to do.
     pub(crate) async fn assert_idle(&self) {
-        let is_idle = |report: &Report| {
-            report.folders.iter().all(|folder| {
-                folder.state == oxen_sync::status::FolderState::Watching
-                    && folder.waiting == 0
-                    && !folder.waiting_more
-            }) && !report.folders.is_empty()
-        };
         self.until_status("nothing waits", is_idle).await;
     }
 
@@ -356,6 +377,13 @@ impl Drop for Rig {
             eprintln!("--- the end of the service's log\n{}\n---", shown.join("\n"));
         }
     }
+}
+
+fn is_idle(report: &Report) -> bool {
+    !report.folders.is_empty()
+        && report.folders.iter().all(|folder| {
+            folder.state == FolderState::Watching && folder.waiting == 0 && !folder.waiting_more
+        })
 }
 
 /// A process in a group of its own that ends with this one at the latest, however this ends: a shell that reads our
