@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::Ordering;
 
 use super::Target;
 use super::prove::{Found, look_up};
@@ -175,10 +174,13 @@ impl Pusher {
             client.stage_removals(repo, &workspace, paths).await?;
             client.merge_workspace(repo, &workspace, branch, &info).await
         };
-        // Should we be stopped in between, the next try sweeps it away.
-        self.swept.store(false, Ordering::Relaxed);
-        let commit = removing.await?;
-        self.swept.store(true, Ordering::Relaxed);
-        self.advance(&commit).await
+        match removing.await {
+            Ok(commit) => self.advance(&commit).await,
+            Err(error) => {
+                // The next try sweeps it away.
+                self.target.doubt();
+                Err(error.into())
+            }
+        }
     }
 }

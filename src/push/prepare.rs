@@ -54,8 +54,8 @@ impl Pusher {
             self.surveyed.store(false, Relaxed);
         }
         self.recover().await?;
-        self.sweep().await.map_err(Failure::before_content)?;
         if !self.surveyed.load(Relaxed) {
+            self.sweep().await.map_err(Failure::before_content)?;
             self.phase(PushPhase::Listing);
             self.survey().await.map_err(Failure::before_content)?;
             self.surveyed.store(true, Relaxed);

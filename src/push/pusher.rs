@@ -37,11 +37,10 @@ pub struct Pusher {
     pub(super) put_in_doubt: AtomicBool,
     /// Files that the server said to have taken and that were not on the branch.
     unproved: Mutex<HashSet<LocalPath>>,
-    /// Whether workspaces that an earlier life left behind were looked for.
-    pub(super) swept: AtomicBool,
     /// Requests to commit one workspace that came to no clear end, in a row.
     pub(super) unclear_merges: AtomicU32,
-    /// Whether the branch was compared with what is known of it since it was last in doubt.
+    /// Whether the branch was compared with what is known of it, and workspaces left behind were looked for, since it was
+    /// last in doubt.
     pub(super) surveyed: AtomicBool,
 }
 
@@ -103,7 +102,6 @@ impl Pusher {
             status,
             put_in_doubt: AtomicBool::new(false),
             unproved: Mutex::default(),
-            swept: AtomicBool::new(false),
             unclear_merges: AtomicU32::new(0),
             surveyed: AtomicBool::new(false),
         }

@@ -1,5 +1,3 @@
-use std::sync::atomic::Ordering;
-
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target};
 use crate::fault_point::{Point, passed};
@@ -36,11 +34,9 @@ impl Pusher {
         Ok(())
     }
 
-    /// Deletes workspaces of ours that no open batch knows: an earlier life may have lost its state.
+    /// Deletes workspaces of ours, at a time when none is wanted: an earlier life may have lost its state, and a request
+    /// for one that was given up may have come to its end all the same.
     pub(super) async fn sweep(&self) -> Result<(), Failure> {
-        if self.swept.load(Ordering::Relaxed) {
-            return Ok(());
-        }
         let Target { client, repo, .. } = &self.target;
         let prefix = format!("{}-", self.workspace_prefix());
         for workspace in client.workspaces(repo).await? {
@@ -49,7 +45,6 @@ impl Pusher {
                 tracing::info!(%repo, workspace = %workspace.id, "a workspace left behind is deleted");
             }
         }
-        self.swept.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

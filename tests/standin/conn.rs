@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A handle on one connection, for the handlers that it carries.
 #[derive(Clone)]
@@ -146,12 +146,38 @@ impl AsyncWrite for Io {
     }
 }
 
-/// Binds a port of the loopback, a free one for 0; one that was just given up can be had again.
-pub(crate) fn bind(port: u16) -> io::Result<TcpListener> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
+/// A port of the loopback that stays ours whether or not somebody listens on it.
+pub(crate) struct Port {
+    number: u16,
+    /// Bound, and the next to listen.
+    spare: Option<TcpSocket>,
+}
+
+impl Port {
+    /// A free one.
+    pub(crate) fn take() -> io::Result<Self> {
+        let spare = bind(0)?;
+        Ok(Self { number: spare.local_addr()?.port(), spare: Some(spare) })
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Listens. The last listener must be gone.
+    pub(crate) fn listen(&mut self) -> io::Result<TcpListener> {
+        // Sockets may share an address for as long as none of them listens.
+        let next = bind(self.number)?;
+        let socket = self.spare.replace(next).expect("there is always one");
+        socket.listen(1024)
+    }
+}
+
+fn bind(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(([127, 0, 0, 1], port).into())?;
-    socket.listen(1024)
+    Ok(socket)
 }
 
 /// The pause that holds a stream to `bytes_per_s`.

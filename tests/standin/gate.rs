@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::answer::Reply;
 use super::call::Call;
-use super::conn::{self, Accept, Conn, Conns};
+use super::conn::{self, Accept, Conn, Conns, Port};
 use super::faults::{Action, Rule, Rules};
 use super::memory::Memory;
 use super::upstream::Upstream;
@@ -33,7 +33,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Gate {
     shared: Arc<Shared>,
     conns: Arc<Conns>,
-    port: u16,
+    port: Mutex<Port>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -69,14 +69,15 @@ impl Gate {
     /// Opens on a free port.
     pub(crate) fn open(backend: Backend) -> Self {
         let shared = Arc::new(Shared { backend, inside: Mutex::default(), events: watch::Sender::new(0) });
-        let mut gate = Self { shared, conns: Arc::default(), port: 0, accepting: Mutex::default() };
-        gate.port = gate.listen().expect("the loopback has a free port");
+        let port = Mutex::new(Port::take().expect("the loopback has a free port"));
+        let gate = Self { shared, conns: Arc::default(), port, accepting: Mutex::default() };
+        gate.come_up();
         gate
     }
 
-    fn listen(&self) -> io::Result<u16> {
-        let listener = conn::bind(self.port)?;
-        let port = listener.local_addr()?.port();
+    /// Listens, again on the same port.
+    pub(crate) fn come_up(&self) {
+        let listener = self.port.lock().expect("not poisoned").listen().expect("the port is ours");
         let app = Router::new().fallback(handle).with_state(self.shared.clone());
         let app = app.into_make_service_with_connect_info::<Conn>();
         let accept = Accept::new(listener, self.conns.clone());
@@ -84,12 +85,11 @@ impl Gate {
             let _ = axum::serve(accept, app).await;
         });
         *self.accepting.lock().expect("not poisoned") = Some(task);
-        Ok(port)
     }
 
     /// The address to give to a client.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.lock().expect("not poisoned").number())
     }
 
     /// Stops listening and resets every connection; what is committed stays, uploads are forgotten.
@@ -103,11 +103,6 @@ impl Gate {
         if let Backend::Memory(memory) = &self.shared.backend {
             memory.forget_uploads();
         }
-    }
-
-    /// Listens again on the same port.
-    pub(crate) fn come_up(&self) {
-        self.listen().expect("the port is free again");
     }
 
     /// Adds a fault behind those that are there.

@@ -338,13 +338,21 @@ impl Oracle<'_> {
         assert_eq!(served, content, "commit {commit} lists other bytes at {path:?} than it serves");
     }
 
-    /// Looks for workspaces of oxen-sync.
+    /// Waits until no workspace of oxen-sync is there: one that was asked for in vain may come late, and goes with the next
+    /// look at the branch.
     ///
     /// # Panics
-    /// With those that are there.
+    /// After some seconds, with those that are there.
     pub(crate) async fn assert_no_workspaces(&self) {
-        let left = self.workspaces().await;
-        assert!(left.is_empty(), "workspaces are left on the server: {left:?}");
+        let deadline = Instant::now() + ASK_MAX;
+        loop {
+            let left = self.workspaces().await;
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "workspaces are left on the server: {left:?}");
+            sleep(ASK_EVERY).await;
+        }
     }
 
     /// The ids of oxen-sync's workspaces.

@@ -41,6 +41,8 @@ pub(crate) struct Rig {
     pub(crate) ledger: Arc<Ledger>,
     /// Relative paths that the program is right to leave out, besides `*.tmp`.
     pub(crate) left_out: Vec<Vec<u8>>,
+    /// The longest that anything is waited for.
+    pub(crate) patience: Duration,
     env: Vec<(String, String)>,
     service: Option<Process>,
     dir: TempDir,
@@ -88,6 +90,7 @@ impl Rig {
             is_mirror: keys.contains("\"mirror\""),
             ledger: Arc::default(),
             left_out: Vec::new(),
+            patience: WAIT_MAX,
             env: Vec::new(),
             service: None,
             dir,
@@ -215,13 +218,13 @@ impl Rig {
 
     /// Waits until the service ends by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        self.service.take().expect("it runs").ended(WAIT_MAX).await
+        self.service.take().expect("it runs").ended(self.patience).await
     }
 
     /// Waits until the branch holds what the folder holds and the service has nothing more to do, or has ended by itself:
     /// then how.
     pub(crate) async fn settled_or_ended(&mut self) -> Option<ExitStatus> {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + self.patience;
         loop {
             let process = self.service.as_mut().expect("it was started");
             if let Some(status) = process.child.try_wait().expect("it is our child") {
@@ -250,7 +253,7 @@ impl Rig {
         command
             .stdout(File::create(&out).expect("it is ours"))
             .stderr(File::create(&err).expect("it is ours"));
-        let status = Process::spawn(command).ended(WAIT_MAX).await;
+        let status = Process::spawn(command).ended(self.patience).await;
         let read = |path| String::from_utf8_lossy(&fs::read(path).expect("it is there")).into_owned();
         Said { code: status.code(), out: read(out), err: read(err) }
     }
@@ -276,7 +279,7 @@ impl Rig {
     /// # Panics
     /// After a minute, with the last report.
     pub(crate) async fn until_status(&self, what: &str, done: impl Fn(&Report) -> bool) -> Report {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + self.patience;
         loop {
             let report = self.status().await;
             if let Some(report) = &report
@@ -294,7 +297,7 @@ impl Rig {
     /// # Panics
     /// After a minute, with `what`.
     pub(crate) async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + self.patience;
         while !done(self) {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
             sleep(LOOK_EVERY).await;
@@ -321,7 +324,7 @@ impl Rig {
         let wanted = self.wanted();
         let oracle = self.oracle();
         let (mut seen, mut different) = (None, Some("there is no such branch".to_owned()));
-        let mut deadline = Instant::now() + WAIT_MAX;
+        let mut deadline = Instant::now() + self.patience;
         loop {
             let head = oracle.head().await;
             if head != seen
