@@ -8,6 +8,7 @@ mod histories;
 mod kills;
 mod names;
 mod network;
+mod outage;
 mod proof;
 mod push;
 mod restore;
@@ -15,6 +16,7 @@ mod status;
 mod tree;
 mod trouble;
 mod work;
+mod writers;
 
 /// Runs each test on both servers.
 macro_rules! on_both {

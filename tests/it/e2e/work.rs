@@ -27,6 +27,8 @@ const SHOWN: usize = 200;
 pub(crate) struct Work {
     rng: Rng,
     folder: PathBuf,
+    /// Where the folder stands on the branch.
+    prefix: String,
     ledger: Arc<Ledger>,
     /// What stands where, by the hash of its finished content.
     files: BTreeMap<String, u128>,
@@ -55,6 +57,7 @@ impl Work {
         Self {
             rng: Rng::with_seed(seed),
             folder: rig.folder.clone(),
+            prefix: rig.on_branch(""),
             ledger: Arc::clone(&rig.ledger),
             files: BTreeMap::new(),
             slow: Vec::new(),
@@ -183,7 +186,7 @@ impl Work {
     }
 
     fn note_hash(&mut self, path: String, xxh3: u128) {
-        self.ledger.finished_as(&path, xxh3);
+        self.ledger.finished_as(&format!("{}{path}", self.prefix), xxh3);
         self.files.insert(path, xxh3);
     }
 
@@ -220,7 +223,7 @@ impl Work {
             format!("{path}.tmp")
         } else {
             let beside = format!("{path}.new");
-            self.ledger.finished(&beside, &content);
+            self.ledger.finished(&format!("{}{beside}", self.prefix), &content);
             beside
         };
         self.note(&path, &content);

@@ -316,12 +316,23 @@ impl Rig {
         })
     }
 
+    /// Cuts every wait short.
+    pub(crate) fn kick(&self) {
+        kill_process(self.pid(), Signal::HUP).expect("it runs");
+    }
+
     /// Waits until the branch holds what the folder holds. Nobody may change the folder meanwhile.
     ///
     /// # Panics
     /// After a minute, with what differs.
     pub(crate) async fn settled(&self) -> Tree {
-        let wanted = self.wanted();
+        self.settled_but(&[]).await
+    }
+
+    /// The same for all but some paths, which others have written to.
+    pub(crate) async fn settled_but(&self, others: &[&str]) -> Tree {
+        let mut wanted = self.wanted();
+        wanted.retain(|path, _| !others.contains(&path.as_str()));
         let oracle = self.oracle();
         let (mut seen, mut different) = (None, Some("there is no such branch".to_owned()));
         let mut deadline = Instant::now() + self.patience;
