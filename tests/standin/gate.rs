@@ -105,6 +105,11 @@ impl Gate {
         }
     }
 
+    /// Resets every connection, and takes new ones.
+    pub(crate) fn cut_connections(&self) {
+        self.conns.cut_all();
+    }
+
     /// Adds a fault behind those that are there.
     pub(crate) fn fault(&self, rule: Rule) {
         self.inside().rules.add(rule);

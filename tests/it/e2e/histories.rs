@@ -306,11 +306,7 @@ async fn play(on: On, steps: Vec<Step>, patience: Option<Duration>) {
                 rig.stop().await;
                 rig.start();
             }
-            Step::CutConnections => {
-                site.gate().go_down().await;
-                sleep(Duration::from_millis(20)).await;
-                site.gate().come_up();
-            }
+            Step::CutConnections => site.gate().cut_connections(),
             step => stage.act(&rig, step),
         }
     }
