@@ -2,40 +2,23 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
 
 use oxen_sync::oxen::{Client, Kind};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::{ServerConnection, Stream};
 
 use crate::standin::StandIn;
+use crate::support::secure::Authority;
 use crate::support::site::options;
 
 /// A server that answers one request over TLS, and the certificate in PEM of who vouches for it.
 fn secure_server() -> (String, String) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned()];
-    let certificate =
-        CertificateParams::new(names).unwrap().signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-
+    let authority = Authority::new();
+    let (ca_pem, config) = (authority.pem().to_owned(), authority.certificate_for("localhost"));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
-        let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut connection = ServerConnection::new(config).unwrap();
         let mut stream = Stream::new(&mut connection, &mut socket);
         // A client that does not trust us ends the connection instead.
         let Ok(1..) = stream.read(&mut [0; 4096]) else { return };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use oxen_sync::oxen::Op;
-use rustix::process::{Signal, kill_process};
 
 use super::before_both;
 use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
+use crate::support::secure::{Authority, TlsFront};
 use crate::support::site::Site;
 
 before_both! {
@@ -19,6 +19,7 @@ before_both! {
     #[ignore = "takes minutes"]
     long_every_fault_at_every_request_costs_time_and_no_file,
     a_server_that_is_away_for_a_while_is_waited_for,
+    a_certificate_that_does_not_match_lets_nothing_through,
 }
 
 /// Rigs at once: each is a process of its own.
@@ -145,7 +146,7 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     rig.until_status("it is over", |report| {
         let folder = &report.folders[0];
         if folder.failed > 0 {
-            kill_process(rig.pid(), Signal::HUP).unwrap();
+            rig.kick();
         }
         folder.failed == 0 && folder.waiting == 0 && folder.retry.is_none()
     })
@@ -179,5 +180,29 @@ async fn a_server_that_is_away_for_a_while_is_waited_for(site: &Arc<Site>) {
     assert!(lines < 15, "the log tells of changes and not of tries: {}", rig.log());
     site.gate().come_up();
     rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+async fn a_certificate_that_does_not_match_lets_nothing_through(site: &Arc<Site>) {
+    let authority = Authority::new();
+    let front = TlsFront::before(site, authority.certificate_for("elsewhere.example")).await;
+    let mut rig = Rig::new(site, "");
+    let ca_file = rig.dir().join("ca.pem");
+    fs::write(&ca_file, authority.pem()).unwrap();
+    let (url, secure) = (format!("url = {:?}\n", site.url), format!("https://localhost:{}", front.port()));
+    let server = format!("url = {secure:?}\nca_file = {ca_file:?}\n");
+    rig.write_config(&rig.config_text().replace(&url, &server));
+    rig.write("a", "1");
+    rig.start();
+    let report = rig.until_status("it is told", |report| report.folders[0].retry.is_some()).await;
+    let reason = &report.folders[0].retry.as_ref().unwrap().reason;
+    assert!(reason.contains("certificate"), "{reason}");
+    assert!(rig.oracle().head().await.is_none(), "nothing gets through");
+    assert!(!front.has_seen_a_request());
+
+    front.show(authority.certificate_for("localhost"));
+    rig.kick();
+    rig.assert_all_holds().await;
+    assert!(front.has_seen_a_request());
     rig.stop().await;
 }

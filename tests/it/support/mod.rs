@@ -3,4 +3,5 @@
 pub(crate) mod oracle;
 pub(crate) mod real;
 pub(crate) mod rig;
+pub(crate) mod secure;
 pub(crate) mod site;
