@@ -12,6 +12,7 @@ mod outage;
 mod proof;
 mod push;
 mod restore;
+mod soak;
 mod status;
 mod tree;
 mod trouble;
