@@ -4,6 +4,7 @@ mod changes;
 mod config;
 mod crashes;
 mod folder;
+mod hard_cases;
 mod histories;
 mod kills;
 mod names;
