@@ -31,7 +31,7 @@ const HINTS_EVERY: Duration = Duration::from_millis(50);
 /// The same where the kernel loses events again and again, and all watches begin anew each time.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at whether the folder is still the one that was opened.
-const ROOT_CHECK: Duration = Duration::from_secs(30);
+const ROOT_CHECK: Duration = Duration::from_secs(5);
 /// How often a folder without full coverage is scanned at least.
 const UNCOVERED_RESCAN: Duration = Duration::from_secs(60);
 /// Paths that a report names.
