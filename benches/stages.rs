@@ -55,7 +55,7 @@ fn settling(c: &mut Criterion) {
         b.iter(|| {
             let start = Instant::now();
             let mut stage = SettleStage::new(limits);
-            paths.iter().for_each(|path| stage.touch(path, start));
+            paths.iter().for_each(|path| stage.touch(path, None, start));
             let later = start + limits.quiet;
             for due in stage.take_due(later, FILES) {
                 stage.settled(&due.path, later);

@@ -118,7 +118,7 @@ impl Examiner {
         if self.filter.excludes_file(path) {
             return Ok(Verdict::Done(Examined::Nothing));
         }
-        if due.seen.is_some_and(|seen| seen != signature) && !due.overdue {
+        if due.seen != Some(signature) && !due.overdue {
             return Ok(Verdict::Done(Examined::Moving(Some(signature))));
         }
         let row = self.state.file(self.folder, path)?;
@@ -286,8 +286,17 @@ mod tests {
             self.examiner.examine(&[due]).unwrap().remove(0)
         }
 
+        /// What is due when a path has been quiet since it was looked at.
+        fn quiet(&self, path: LocalPath) -> Due {
+            let seen = match self.examiner.root.look(&path) {
+                Ok(EntryKind::File(signature)) => Some(signature),
+                _ => None,
+            };
+            Due { path, seen, overdue: false }
+        }
+
         fn look(&self, name: &str) -> Examined {
-            self.due(Due { path: local(name), seen: None, overdue: false })
+            self.due(self.quiet(local(name)))
         }
 
         fn push(&self, name: &str) {
@@ -324,6 +333,9 @@ mod tests {
         let EntryKind::File(seen) = f.examiner.root.look(&local("a")).unwrap() else { panic!() };
         f.write("a", "22");
         let due = Due { path: local("a"), seen: Some(seen), overdue: false };
+        assert!(matches!(f.due(due), Examined::Moving(Some(by_now)) if by_now.size == 2));
+        // Also where nothing was seen, and no event has told of what came since.
+        let due = Due { path: local("a"), seen: None, overdue: false };
         assert!(matches!(f.due(due), Examined::Moving(Some(by_now)) if by_now.size == 2));
     }
 
@@ -382,11 +394,9 @@ mod tests {
         fs::write(f.dir.path().join(OsStr::from_bytes(b"\xff")), "1").unwrap();
         f.write("a.tmp", "1");
         assert_eq!(f.look("a.tmp"), Examined::Nothing);
-        let latin =
-            Due { path: LocalPath::root().join(OsStr::from_bytes(b"\xff")), seen: None, overdue: false };
-        let names =
-            ["back\\slash", "large"].map(|name| Due { path: local(name), seen: None, overdue: false });
-        for due in names.into_iter().chain([latin]) {
+        let latin = LocalPath::root().join(OsStr::from_bytes(b"\xff"));
+        for path in [local("back\\slash"), local("large"), latin] {
+            let due = f.quiet(path);
             let first = f.due(due.clone());
             assert!(
                 matches!(first, Examined::Problem { ref row, is_new: true, .. } if row.kind == ProblemKind::Refused)

@@ -70,7 +70,8 @@ impl Entry {
 pub struct Due {
     /// The path.
     pub path: LocalPath,
-    /// The signature it was found with, where it was found by a look and not by an event; it must not have changed.
+    /// The file that stood there at the last look, or none; it must still be this one. Events alone do not say that a
+    /// path is quiet: they may be late, or lost.
     pub seen: Option<Signature>,
     /// It was not quiet for too long: take it as it is at one moment, writer or not.
     pub overdue: bool,
@@ -100,16 +101,16 @@ impl SettleStage {
         self.busy
     }
 
-    /// An event said that something happened at `path`.
-    pub fn touch(&mut self, path: &LocalPath, now: Instant) {
-        self.restart(path, now, None);
+    /// An event said that something happened at `path`; a look right after it found `seen` there.
+    pub fn touch(&mut self, path: &LocalPath, seen: Option<Signature>, now: Instant) {
+        self.restart(path, now, seen);
     }
 
-    /// A look found `path` with `signature`, or found nothing there.
+    /// A scan found `path` with `signature`, or found nothing there. That means nothing new where the path waits, or is
+    /// examined, as just that.
     pub fn found(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
         match self.entries.get_mut(path) {
-            // An event or an earlier look is quicker to be believed than this one.
-            Some(entry) if !entry.examining && (entry.seen.is_none() || entry.seen == signature) => {}
+            Some(entry) if entry.seen == signature => {}
             _ => self.restart(path, now, signature),
         }
     }
@@ -235,8 +236,8 @@ mod tests {
     fn a_touched_file_is_due_when_it_was_quiet_long_enough() {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
-        stage.touch(&local("a"), start);
-        stage.touch(&local("a"), start + seconds(1.5));
+        stage.touch(&local("a"), None, start);
+        stage.touch(&local("a"), None, start + seconds(1.5));
         assert!(stage.take_due(start + seconds(2.0), 9).is_empty());
         assert_eq!(stage.next_due(), Some(start + seconds(3.5)));
         let due = stage.take_due(start + seconds(3.5), 9);
@@ -251,11 +252,11 @@ mod tests {
         let mut stage = SettleStage::new(LIMITS);
         let mut at = start;
         while at < start + LIMITS.max_wait {
-            stage.touch(&local("log"), at);
+            stage.touch(&local("log"), None, at);
             assert!(stage.take_due(at, 9).is_empty());
             at += seconds(0.5);
         }
-        stage.touch(&local("log"), at);
+        stage.touch(&local("log"), None, at);
         let due = stage.take_due(at, 9);
         assert!(due[0].overdue);
         stage.moving(&local("log"), None, at);
@@ -270,7 +271,7 @@ mod tests {
         let mut stage = SettleStage::new(LIMITS);
         let (mut now, mut looks) = (start, Vec::new());
         while now < start + seconds(600.0) {
-            stage.touch(&local("log"), now);
+            stage.touch(&local("log"), None, now);
             for due in stage.take_due(now, 9) {
                 looks.push(now.duration_since(start).as_secs());
                 stage.moving(&due.path, None, now);
@@ -278,7 +279,7 @@ mod tests {
             now += seconds(0.5);
         }
         assert_eq!(looks[..7], [60, 62, 66, 74, 90, 122, 182]);
-        stage.touch(&local("log"), now);
+        stage.touch(&local("log"), None, now);
         assert_eq!(
             stage.next_due(),
             Some(now + seconds(2.0)),
@@ -290,11 +291,11 @@ mod tests {
     fn a_quiet_file_that_waits_for_us_is_not_overdue() {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
-        stage.touch(&local("a"), start);
-        stage.touch(&local("b"), start);
+        stage.touch(&local("a"), None, start);
+        stage.touch(&local("b"), None, start);
         let late = start + LIMITS.max_wait * 3;
         assert!(!stage.take_due(late, 1)[0].overdue);
-        stage.touch(&local("b"), late);
+        stage.touch(&local("b"), None, late);
         assert!(!stage.take_due(late + seconds(2.0), 1)[0].overdue, "nor is one that is touched meanwhile");
     }
 
@@ -302,7 +303,7 @@ mod tests {
     fn a_file_that_we_read_for_long_is_not_overdue_for_that() {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
-        stage.touch(&local("huge"), start);
+        stage.touch(&local("huge"), None, start);
         assert!(!stage.take_due(start + seconds(2.0), 9)[0].overdue);
         let read = start + LIMITS.max_wait * 2;
         stage.moving(&local("huge"), None, read);
@@ -314,19 +315,31 @@ mod tests {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
-        stage.touch(&local("a"), start);
+        stage.touch(&local("a"), None, start);
         assert_eq!(stage.take_due(start + seconds(2.0), 9).len(), 1);
         stage.found(&local("a"), Some(signature), start + seconds(2.1));
         assert!(!stage.settled(&local("a"), start + seconds(2.2)));
     }
 
     #[test]
+    fn a_scan_that_finds_a_file_as_it_is_examined_does_not_void_that() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let signature = Some(Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 });
+        stage.touch(&local("a"), signature, start);
+        assert_eq!(stage.take_due(start + seconds(2.0), 9).len(), 1);
+        // Else a file that takes longer to read than everything takes to scan would never be taken in a flood.
+        stage.found(&local("a"), signature, start + seconds(2.1));
+        assert!(stage.settled(&local("a"), start + seconds(2.2)));
+    }
+
+    #[test]
     fn a_touch_during_the_examination_voids_what_it_found() {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
-        stage.touch(&local("a"), start);
+        stage.touch(&local("a"), None, start);
         assert_eq!(stage.take_due(start + seconds(2.0), 9).len(), 1);
-        stage.touch(&local("a"), start + seconds(2.1));
+        stage.touch(&local("a"), None, start + seconds(2.1));
         assert!(!stage.settled(&local("a"), start + seconds(2.2)));
         assert_eq!(stage.take_due(start + seconds(4.2), 9).len(), 1);
         assert!(stage.settled(&local("a"), start + seconds(4.3)));
@@ -356,7 +369,7 @@ mod tests {
                 let path = local(&name.to_string());
                 now += Duration::from_millis(millis);
                 match what {
-                    0 => { stage.touch(&path, now); fresh.insert(path); }
+                    0 => { stage.touch(&path, None, now); fresh.insert(path); }
                     1 => out.extend(stage.take_due(now, 2).into_iter().map(|due| due.path)),
                     2 => if let Some(path) = out.pop()
                         && stage.settled(&path, now) { fresh.remove(&path); },

@@ -3,15 +3,15 @@ use std::sync::Arc;
 use super::super::examine::Examiner;
 use super::super::filter::IGNORE_FILE;
 use super::super::{Hint, TreeWatch};
-use crate::content::{EntryKind, OpenError};
+use crate::content::{EntryKind, OpenError, Signature};
 use crate::path::LocalPath;
 use crate::state::{Reader, StateError};
 
 /// What a hint turned out to be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Looked {
-    /// One path, which is to settle.
-    Path(LocalPath),
+    /// One path, which is to settle, with the file that stands there.
+    Path(LocalPath, Option<Signature>),
     /// All below a directory is to be scanned.
     Tree(LocalPath),
     /// Everything is in doubt: what is watched, what is left out, and every file.
@@ -66,25 +66,29 @@ fn look_at(
             }
             // What was known under this name as a file is gone.
             if examiner.state.file(examiner.folder, &path)?.is_some() {
-                looked.push(Looked::Path(path.clone()));
+                looked.push(Looked::Path(path.clone(), None));
             }
             looked.push(Looked::Tree(path));
         }
         // Nobody knows what stands there; the watches stay.
         Ok(EntryKind::Unknown) | Err(OpenError::Io(_) | OpenError::Mounted) => {
-            looked.push(Looked::Path(path.clone()));
+            looked.push(Looked::Path(path.clone(), None));
             looked.push(Looked::Tree(path));
         }
         // Whatever stands here now, it is no directory: what was known below is gone.
-        Ok(EntryKind::File(_) | EntryKind::Symlink | EntryKind::Special)
-        | Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => {
+        found @ (Ok(EntryKind::File(_) | EntryKind::Symlink | EntryKind::Special)
+        | Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink)) => {
             if let Some(watch) = watch {
                 watch.uncover(&path);
             }
             if !reader.dirs_below(examiner.folder, &path)?.is_empty() {
                 looked.push(Looked::Tree(path.clone()));
             }
-            looked.push(Looked::Path(path));
+            let seen = match found {
+                Ok(EntryKind::File(signature)) => Some(signature),
+                _ => None,
+            };
+            looked.push(Looked::Path(path, seen));
         }
     }
     Ok(())

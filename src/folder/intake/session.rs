@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         for looked in looked? {
             match looked {
-                Looked::Path(path) => self.settle.touch(&path, now),
+                Looked::Path(path, seen) => self.settle.touch(&path, seen, now),
                 Looked::Tree(path) => self.scans.add(path),
                 Looked::Everything => {
                     self.doubt_everything(true).await?;
