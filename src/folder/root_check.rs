@@ -71,24 +71,26 @@ pub(super) fn open_root(
     }
     let filter = Filter::of_folder(&options.exclude, &options.include, &root)?;
     state.set_root_id(options.folder, root.id())?;
-    let unwatched = |reason: String| (None, Coverage::None { reason });
-    let (watch, coverage) = if !options.lasting {
-        (None, Coverage::Full)
-    } else if let Some(name) = remote_filesystem(root.filesystem_magic().unwrap_or(0)) {
-        unwatched(format!("{name} tells of no changes made elsewhere; it is scanned on a timer"))
-    } else {
-        match TreeWatch::new(path, Arc::clone(inbox)) {
-            Ok(watch) => (Some(watch), Coverage::Full),
-            Err(error) => unwatched(format!(
-                "the kernel gives no watcher ({error}); it is scanned on a timer; raise \
-                 fs.inotify.max_user_instances"
-            )),
-        }
-    };
+    let (watch, coverage) = if options.lasting { watcher_for(&root, inbox) } else { (None, Coverage::Full) };
     if let Coverage::None { reason } = &coverage {
         warn!(folder = %path.display(), "the folder is not watched: {reason}");
     }
     Ok(OpenedRoot { root, filter, watch, coverage })
+}
+
+/// A watcher for the folder, or why there is none.
+pub(super) fn watcher_for(root: &RootDir, inbox: &Arc<Inbox>) -> (Option<TreeWatch>, Coverage) {
+    let unwatched = |reason: String| (None, Coverage::None { reason });
+    if let Some(name) = remote_filesystem(root.filesystem_magic().unwrap_or(0)) {
+        return unwatched(format!("{name} tells of no changes made elsewhere; it is scanned on a timer"));
+    }
+    match TreeWatch::new(root.path(), Arc::clone(inbox)) {
+        Ok(watch) => (Some(watch), Coverage::Full),
+        Err(error) => unwatched(format!(
+            "the kernel gives no watcher ({error}); it is scanned on a timer; raise fs.inotify.max_user_instances, or \
+             the limit of open files (ulimit -n)"
+        )),
+    }
 }
 
 /// What to do with a directory that is not the one that stood at the folder's path before.

@@ -66,7 +66,7 @@ pub struct Scan<'a> {
 /// A link is not followed: what it points to may lie outside, or be stored twice.
 const SYMLINK: &str = "a symlink; symlinks are not followed";
 const SPECIAL: &str = "a socket, pipe or device, no file";
-const MOUNT: &str = "another filesystem is mounted here; add a folder of its own to sync it";
+pub(super) const MOUNT: &str = "another filesystem is mounted here; add a folder of its own to sync it";
 
 impl Scan<'_> {
     /// Looks at everything from `start` on down. `report` may wait, and may end the scan.

@@ -92,6 +92,8 @@ struct Covered {
     missing: BTreeSet<LocalPath>,
     /// Why the last one is missing.
     reason: String,
+    /// Whether watches may have another directory's name, since they could not begin anew.
+    in_doubt: bool,
 }
 
 /// Watches asked for at once.
@@ -120,10 +122,19 @@ impl TreeWatch {
                 *lock(&self.watcher) = fresh;
                 covered.watched.clear();
                 covered.missing.clear();
+                covered.in_doubt = false;
             }
             // The old one is better than none; the rescans make good what it does not see.
-            Err(error) => covered.reason = error.to_string(),
+            Err(error) => {
+                covered.reason = format!("the kernel has lost events and gives no new watcher: {error}");
+                covered.in_doubt = true;
+            }
         }
+    }
+
+    /// Whether the watches ought to begin anew, and could not.
+    pub fn is_in_doubt(&self) -> bool {
+        lock(&self.covered).in_doubt
     }
 
     /// Watches `start` and every directory below it that `filter` lets through, and stops watching what was watched
@@ -180,14 +191,12 @@ impl TreeWatch {
     /// How much of the folder is covered.
     pub fn coverage(&self) -> Coverage {
         let covered = lock(&self.covered);
-        if covered.missing.is_empty() {
+        if covered.missing.is_empty() && !covered.in_doubt {
             return Coverage::Full;
         }
-        Coverage::Partial {
-            watched: covered.watched.len(),
-            missing: covered.missing.len(),
-            reason: covered.reason.clone(),
-        }
+        let (watched, missing) = (covered.watched.len(), covered.missing.len());
+        let (watched, missing) = if covered.in_doubt { (0, watched + missing) } else { (watched, missing) };
+        Coverage::Partial { watched, missing, reason: covered.reason.clone() }
     }
 
     fn watch(&self, dirs: Vec<LocalPath>) {

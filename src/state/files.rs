@@ -150,7 +150,7 @@ impl Reader {
 }
 
 /// The half-open range of byte strings that lie below `dir`.
-fn range_below(dir: &LocalPath) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn range_below(dir: &LocalPath) -> (Vec<u8>, Vec<u8>) {
     if dir.is_root() {
         // A name holds no NUL, and no byte of UTF-8 or of any other encoding exceeds 0xff.
         return (vec![1], vec![0xff; 4097]);

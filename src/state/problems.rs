@@ -1,5 +1,6 @@
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::files::range_below;
 use super::journal::stored_as_text;
 use super::{FolderKey, Reader, State, StateError};
 use crate::content::Signature;
@@ -131,6 +132,29 @@ impl State {
         list(&connection, folder, i64::MAX)
     }
 
+    /// The problems with `start` and with what lies below it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn problems_below(
+        &self,
+        folder: FolderKey,
+        start: &LocalPath,
+    ) -> Result<Vec<ProblemRow>, StateError> {
+        let (low, high) = range_below(start);
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM problem WHERE folder = ?1 AND path = ?2
+             UNION ALL SELECT {COLUMNS} FROM problem WHERE folder = ?1 AND path >= ?3 AND path < ?4"
+        ))?;
+        let rows = statement.query_map(params![folder.0, start.as_bytes(), low, high], problem)?;
+        let mut found = Vec::new();
+        for row in rows {
+            found.extend(row?);
+        }
+        Ok(found)
+    }
+
     /// Forgets why files were set aside, so that they are tried once more when they are looked at.
     ///
     /// # Errors
@@ -189,6 +213,13 @@ mod tests {
         assert!(!state.set_problem(folder, &ProblemRow { since_ms: 9, ..row.clone() }).unwrap());
         assert_eq!(state.problems(folder).unwrap(), std::slice::from_ref(&row));
         assert!(state.set_problem(folder, &ProblemRow { signature: None, ..row.clone() }).unwrap());
+        let below = |start: &str| {
+            let start = LocalPath::new(Path::new(start)).unwrap();
+            state.problems_below(folder, &start).unwrap().len()
+        };
+        let other = ProblemRow { path: LocalPath::new(Path::new("x y/z")).unwrap(), ..row.clone() };
+        assert!(state.set_problem(folder, &other).unwrap());
+        assert_eq!([below(""), below("x"), below("x y"), below("z")], [2, 1, 1, 0]);
         assert!(state.clear_problem(folder, &row.path).unwrap());
         assert!(!state.clear_problem(folder, &row.path).unwrap());
     }

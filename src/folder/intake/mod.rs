@@ -1,5 +1,6 @@
 //! The shell around a folder's stages: owns its watches, its scan, its clock, and hands finished changes on.
 
+mod blocked;
 mod look;
 mod problems;
 mod scans;

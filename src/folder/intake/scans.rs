@@ -53,6 +53,8 @@ impl ScanQueue {
 pub(super) struct RunningScan {
     /// Whether it looks at everything.
     pub(super) whole: bool,
+    /// Where it began.
+    pub(super) start: LocalPath,
     findings: mpsc::Receiver<Finding>,
     task: JoinHandle<Result<ScanSummary, ScanError>>,
 }
@@ -66,7 +68,7 @@ impl RunningScan {
     ) -> Self {
         let whole = start.is_root();
         let (sender, findings) = mpsc::channel(FINDINGS_MAX);
-        let (examiner, watch) = (examiner.clone(), watch.cloned());
+        let (examiner, watch, at) = (examiner.clone(), watch.cloned(), start.clone());
         let task = tokio::task::spawn_blocking(move || {
             let reader = examiner.state.reader()?;
             let scan = Scan {
@@ -82,9 +84,9 @@ impl RunningScan {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             };
-            scan.run(&start, &mut report)
+            scan.run(&at, &mut report)
         });
-        Self { whole, findings, task }
+        Self { whole, start, findings, task }
     }
 
     /// The next finding; `None` at the end.

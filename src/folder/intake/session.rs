@@ -9,10 +9,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::super::examine::{Examined, Examiner};
-use super::super::root_check::{Broken, OpenedRoot, open_root};
-use super::super::scan::Finding;
+use super::super::root_check::{Broken, OpenedRoot, open_root, watcher_for};
+use super::super::scan::{Finding, MOUNT};
 use super::super::writers::Writers;
 use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
+use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
 use super::{IntakeOptions, IntakePhase, IntakeStatus, problems};
@@ -30,7 +31,8 @@ const EXAMINE_BATCH: usize = 16;
 const HINTS_EVERY: Duration = Duration::from_millis(50);
 /// The same where the kernel loses events again and again, and all watches begin anew each time.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked at whether the folder is still the one that was opened.
+/// How often it is looked at whether the folder is still the one that was opened, and whether what could not be come to
+/// can be by now.
 const ROOT_CHECK: Duration = Duration::from_secs(5);
 /// How often a folder without full coverage is scanned at least.
 const UNCOVERED_RESCAN: Duration = Duration::from_secs(60);
@@ -61,6 +63,7 @@ pub(super) struct Session<'a> {
     scans: ScanQueue,
     scan: Option<RunningScan>,
     skipped: (u64, Vec<(LocalPath, &'static str)>),
+    blocked: Blocked,
 }
 
 impl<'a> Session<'a> {
@@ -110,6 +113,7 @@ impl<'a> Session<'a> {
             scans,
             scan: None,
             skipped: (0, Vec::new()),
+            blocked: Blocked::default(),
         })
     }
 
@@ -147,13 +151,19 @@ impl<'a> Session<'a> {
                 },
                 Some(job) = self.jobs.join_next() => self.examined(joined(job)?),
                 () = until(examine_at), if examine_at.is_some() => {}
-                _ = root_check.tick() => self.check_root().await?,
+                _ = root_check.tick() => {
+                    self.check_root().await?;
+                    self.blocked.look_again(&self.examiner.root, &self.inbox).await;
+                }
                 () = tokio::time::sleep_until(rescan_at), if self.options.lasting && self.scan.is_none() => {
                     last_scan = Instant::now();
                     self.doubt_everything(false).await?;
                 }
                 () = hinted, if accepting => {
-                    let pause = if self.take_hints().await? { DOUBT_EVERY } else { HINTS_EVERY };
+                    let from = Instant::now();
+                    let in_doubt = self.take_hints().await?;
+                    // In a large folder that takes long, and may be the only thing that is ever done.
+                    let pause = if in_doubt { DOUBT_EVERY.max(from.elapsed()) } else { HINTS_EVERY };
                     hints_from = Instant::now() + pause;
                 }
                 finding = next_finding(&mut self.scan), if accepting && self.scan.is_some() => match finding {
@@ -218,11 +228,15 @@ impl<'a> Session<'a> {
             Finding::Gone(path) => self.settle.found(&path, None, now),
             Finding::Skipped(path, reason) => {
                 self.skipped.0 += 1;
+                if reason == MOUNT {
+                    self.blocked.add(path.clone());
+                }
                 if self.skipped.1.len() < EXAMPLES {
                     self.skipped.1.push((path, reason));
                 }
             }
             Finding::Unreadable(path, reason) => {
+                self.blocked.add(path.clone());
                 let row = ProblemRow {
                     path,
                     kind: ProblemKind::Unreadable,
@@ -241,7 +255,7 @@ impl<'a> Session<'a> {
     /// Says whether the scan that ended had looked at everything.
     async fn scan_ended(&mut self) -> Result<bool, Broken> {
         let Some(scan) = self.scan.take() else { return Ok(false) };
-        let whole = scan.whole;
+        let (whole, start) = (scan.whole, scan.start.clone());
         let summary = scan.summary().await?;
         debug!(
             folder = %self.options.path.display(),
@@ -249,9 +263,9 @@ impl<'a> Session<'a> {
         );
         if whole {
             self.status.send_modify(|status| status.last_scan = Some(summary));
-            let (examiner, inbox) = (self.examiner.clone(), Arc::clone(&self.inbox));
-            blocking(move || problems::forget_old(&examiner, &inbox)).await?;
         }
+        let (examiner, inbox) = (self.examiner.clone(), Arc::clone(&self.inbox));
+        blocking(move || problems::forget_old(&start, &examiner, &inbox)).await?;
         Ok(whole)
     }
 
@@ -346,6 +360,17 @@ impl<'a> Session<'a> {
         self.note_coverage();
     }
 
+    /// Asks once more for a watcher that could not be had when the folder was opened.
+    async fn ask_for_watcher(&mut self) {
+        let (root, inbox) = (Arc::clone(&self.examiner.root), Arc::clone(&self.inbox));
+        let (watch, coverage) = blocking(move || watcher_for(&root, &inbox)).await;
+        self.watch = watch.map(Arc::new);
+        if self.watch.is_none() {
+            self.coverage = coverage;
+        }
+        self.cover().await;
+    }
+
     /// Takes over what the watches say of themselves, and tells when that is something else than before.
     fn note_coverage(&mut self) {
         let Some(watch) = &self.watch else { return };
@@ -378,9 +403,13 @@ impl<'a> Session<'a> {
         let (root, options) = (Arc::clone(&self.examiner.root), self.options.clone());
         let filter = blocking(move || Filter::of_folder(&options.exclude, &options.include, &root)).await?;
         self.examiner.filter = Arc::new(filter);
-        if events_lost && let Some(watch) = self.watch.clone() {
-            blocking(move || watch.reset()).await;
-            self.cover().await;
+        match self.watch.clone() {
+            Some(watch) if events_lost || watch.is_in_doubt() => {
+                blocking(move || watch.reset()).await;
+                self.cover().await;
+            }
+            None if self.options.lasting => self.ask_for_watcher().await,
+            _ => {}
         }
         self.scans.add(LocalPath::root());
         Ok(())
