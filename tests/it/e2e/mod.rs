@@ -1,15 +1,20 @@
 //! The whole program, from a folder to a branch, before the stand-in and before the real server.
 
 mod changes;
+mod clock;
 mod config;
 mod crashes;
+mod disks;
 mod folder;
+mod fuse;
 mod hard_cases;
 mod histories;
 mod kills;
+mod limits;
 mod names;
 mod network;
 mod outage;
+mod permissions;
 mod proof;
 mod push;
 mod restore;

@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub(crate) mod means;
 pub(crate) mod oracle;
 pub(crate) mod real;
 pub(crate) mod rig;

@@ -44,6 +44,7 @@ pub(crate) struct Rig {
     /// The longest that anything is waited for.
     pub(crate) patience: Duration,
     env: Vec<(String, String)>,
+    wrapper: Vec<String>,
     service: Option<Process>,
     dir: TempDir,
 }
@@ -92,6 +93,7 @@ impl Rig {
             left_out: Vec::new(),
             patience: WAIT_MAX,
             env: Vec::new(),
+            wrapper: Vec::new(),
             service: None,
             dir,
         };
@@ -146,6 +148,11 @@ impl Rig {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// A command that every program started from here on is started by; it must become the program (`exec`).
+    pub(crate) fn set_wrapper<S: AsRef<str>>(&mut self, wrapper: &[S]) {
+        self.wrapper = wrapper.iter().map(|word| word.as_ref().to_owned()).collect();
+    }
+
     /// Writes a finished file, and notes that in the ledger.
     pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let file = self.folder.join(path);
@@ -160,7 +167,10 @@ impl Rig {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oxen-sync"));
+        let program = env!("CARGO_BIN_EXE_oxen-sync");
+        let mut words = self.wrapper.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words);
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env("HOME", self.dir.path().join("home")).current_dir(self.dir.path());
         command
