@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -308,7 +308,14 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
+    // Our clock may be a year off.
+    Some(Duration::try_from(at.duration_since(time_of(headers, now))).unwrap_or_default())
+}
+
+/// The time of the server that answers, which it asks to be waited until by; ours where it does not say.
+fn time_of(headers: &HeaderMap, ours: Timestamp) -> Timestamp {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map_or(ours, |date| date.timestamp())
 }
 
 /// Whether TLS failed.
@@ -355,6 +362,10 @@ mod tests {
         assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        let at_the_server = |text: &'static str| (DATE, HeaderValue::from_static(text));
+        let until = (RETRY_AFTER, HeaderValue::from_static("Mon, 06 Nov 1995 08:49:47 GMT"));
+        let headers = HeaderMap::from_iter([until, at_the_server("Mon, 06 Nov 1995 08:49:37 GMT")]);
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(10)), "our clock is a year behind");
     }
 
     #[test]
