@@ -66,8 +66,18 @@ pub enum StateError {
         source: io::Error,
     },
     /// SQLite says no.
-    #[error("the state database failed: {0}; is the disk full?")]
+    #[error("the state database failed: {}; {}", .0, advice(.0))]
     Database(#[from] rusqlite::Error),
+}
+
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "make room on the disk of state_dir",
+        Some(rusqlite::ErrorCode::CannotOpen) => {
+            "is the disk of state_dir full, or the limit of open files reached (ulimit -n)?"
+        }
+        _ => "is the disk of state_dir full or broken?",
+    }
 }
 
 impl State {

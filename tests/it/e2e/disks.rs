@@ -77,7 +77,7 @@ async fn a_state_disk_that_fills_up_is_told_and_costs_time_and_no_file() {
     (0..300).for_each(|number| rig.write(&format!("{}/{number}", number % 10), format!("{number} again")));
     fs::remove_dir_all(rig.folder.join("9")).unwrap();
     let is_told = |report: &Report| {
-        report.folders[0].why.as_deref().is_some_and(|why| why.contains("is the disk full?"))
+        report.folders[0].why.as_deref().is_some_and(|why| why.contains("the disk of state_dir"))
     };
     rig.until_status("it is told", is_told).await;
     // Room for some writes, and not for others.
@@ -126,7 +126,7 @@ async fn a_commit_that_the_full_state_disk_cannot_remember_is_made_once() {
         standin.until("the commit is asked for", |s| s.count(commits).requests > before).await;
         let filler = Filler::on(&rig.state_dir);
         let is_told = |report: &Report| {
-            report.folders[0].why.as_deref().is_some_and(|why| why.contains("is the disk full?"))
+            report.folders[0].why.as_deref().is_some_and(|why| why.contains("the disk of state_dir"))
         };
         rig.until_status("it is told", is_told).await;
         let sent = standin.count(commits).requests;
