@@ -27,7 +27,9 @@ pub(crate) fn tool<A: AsRef<OsStr>>(args: &[A]) -> Result<(), String> {
     let ended = Command::new(program).args(rest).stdin(Stdio::null()).output();
     match ended {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Ok(output) => {
+            Err(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned())
+        }
         Err(error) => Err(format!("{}: {error}", program.as_ref().display())),
     }
 }
