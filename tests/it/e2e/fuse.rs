@@ -2,11 +2,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use oxen_sync::status::FolderState;
+use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use crate::support::means::Mount;
@@ -93,4 +95,59 @@ async fn a_fuse_mount_that_breaks_removes_nothing_and_comes_back() {
     rig.assert_all_holds().await;
     rig.stop().await;
     drop(mount);
+}
+
+/// Whoever serves the folder's files stands still, and with it every call that asks for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute"]
+async fn long_a_fuse_mount_that_hangs_holds_up_neither_other_folders_nor_a_stop() {
+    let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
+    let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&hung).unwrap();
+    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
+    let second = rig.folder_text(&hung, &"e2e/hung".parse().unwrap(), "rescan_interval = \"1s\"");
+    rig.write_config(&(rig.config_text() + &second));
+    rig.write("a", "1");
+    fs::write(behind.join("b"), "2").unwrap();
+    rig.start();
+    rig.settled().await;
+    rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 1)).await;
+    let server = Stopped::serving(&hung);
+    // Long enough for a scan and a look at the folder itself.
+    sleep(Duration::from_secs(6)).await;
+    rig.write("c", "3");
+    rig.settled().await;
+    rig.until_status("it reports", |report| report.folders[0].files == 2).await;
+    rig.stop().await;
+    drop(server);
+    rig.start();
+    fs::write(behind.join("d"), "4").unwrap();
+    rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 2)).await;
+    rig.stop().await;
+    drop(mount);
+}
+
+/// The process that serves a FUSE mount, standing still until this goes.
+struct Stopped(rustix::process::Pid);
+
+impl Stopped {
+    fn serving(mount: &Path) -> Self {
+        let serves = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == mount.as_os_str().as_bytes())
+                && line.starts_with(b"bindfs")
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pid = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(serves);
+        let pid = rustix::process::Pid::from_raw(pid.expect("someone serves it")).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }
