@@ -191,9 +191,11 @@ async fn pull_the_disk(on_delete: &str) {
     rig.write("d/after", "3");
     rig.assert_all_holds().await;
 
-    // Another one, empty.
+    // Another one, empty. Only for haste is it told to look now.
+    let look_now = |rig: &Rig| kill_process(rig.pid(), Signal::HUP).unwrap();
     drop(mounted);
     let mounted = Mount::bind(&other, &rig.folder).expect("it could be mounted before");
+    look_now(&rig);
     rig.until_status("it is told", is_held("is empty and not the directory it was")).await;
     let files = rig.oracle().tree(&rig.oracle().head().await.unwrap()).await;
     assert_eq!(files.into_keys().collect::<Vec<_>>(), ["a", "d/after", "d/b"], "nothing is removed");
@@ -212,6 +214,7 @@ async fn pull_the_disk(on_delete: &str) {
     rig.ledger.finished("d/b", b"changed elsewhere");
     fs::write(disk.join("d/b"), "changed elsewhere").unwrap();
     let mounted = Mount::bind(&disk, &rig.folder).expect("it could be mounted before");
+    look_now(&rig);
     rig.assert_all_holds().await;
     rig.write("d/last", "5");
     rig.assert_all_holds().await;
