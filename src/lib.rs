@@ -11,8 +11,8 @@
 //! ```
 //! - Events are hints, the database of what was proved is the memory, the server is the arbiter. A hint that is lost
 //!   costs time and never a file: a scan compares everything at the start, on a timer, and whenever hints ran over.
-//! - A file is looked at when it was quiet and nobody has it open for writing. It is opened once, its signature compared
-//!   before and after reading. Small files are read whole and checked against their hash before they are sent; large ones
+//! - A file is taken when it was quiet, stands as it did at its last look, and nobody has it open for writing. It is
+//!   opened once, its signature compared before and after reading. Small files are read whole and checked against their hash before they are sent; large ones
 //!   are checked again before the part that completes them, and by the server. So torn bytes reach no commit.
 //! - A batch stands in the journal before anything of it goes out, and is closed when the branch was compared with it. An
 //!   open batch is settled first: a workspace that was being committed is committed again, which the server does once; a
