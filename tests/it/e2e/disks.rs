@@ -233,6 +233,45 @@ async fn a_disk_that_is_pulled_out_removes_nothing_in_mirror_mode() {
     pull_the_disk("mirror").await;
 }
 
+/// Changes that were taken in are on their way, or wait for the server, when there is nothing left to read them from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_the_server_waits_for_a_disk_that_is_pulled_out_too() {
+    let site = standin().await;
+    let standin = site.as_standin().unwrap();
+    let mut rig = Rig::new(&site, "on_delete = \"mirror\"");
+    let disk = rig.dir().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(mounted) = Mount::bind(&disk, &rig.folder) else { return };
+    for path in ["a", "d/b", "d/c"] {
+        rig.write(path, "1");
+    }
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    standin.fault(Rule::any(Action::reply(500, "")).forever());
+    fs::remove_file(rig.folder.join("a")).unwrap();
+    rig.write("d/b", "22");
+    rig.write("large", vec![7; 3 << 20]);
+    let has_tried =
+        |report: &Report| report.folders[0].retry.as_ref().is_some_and(|retry| retry.attempts >= 2);
+    rig.until_status("it has tried", has_tried).await;
+    drop(mounted);
+    rig.until_status("it is told", is_held("is a disk not mounted?")).await;
+    // The server is well again before the disk is.
+    standin.clear_faults();
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.until("it asks for the folder", |rig| rig.log().contains("cannot be read")).await;
+    let files = rig.oracle().tree(&rig.oracle().head().await.unwrap()).await;
+    assert_eq!(files.into_keys().collect::<Vec<_>>(), ["a", "d/b", "d/c"], "nothing is removed");
+    // Meanwhile the removal was undone elsewhere.
+    fs::write(disk.join("a"), "1").unwrap();
+    let mounted = Mount::bind(&disk, &rig.folder).expect("it could be mounted before");
+    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.assert_all_holds().await;
+    rig.assert_a_restart_changes_nothing().await;
+    drop(mounted);
+}
+
 /// The same filesystem under another device number, as after a USB disk was plugged in again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_comes_back_as_another_device_is_the_same_folder() {
