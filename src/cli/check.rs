@@ -244,7 +244,8 @@ async fn check_server(
         }
     }
     if server.sends_in_the_clear() {
-        let detail = "the key and the data travel unencrypted; use https where others share the network";
+        let detail = "allow_http = true: others on the network can read and change the files, and read the key; use \
+                      https where others share it";
         findings.add(Level::Warning, what, detail);
     }
     Some(client)

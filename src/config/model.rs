@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::path::RepoPath;
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
 /// Invariants: at least one folder; no two folders can write one path of one branch; the state directory lies
-/// in no watched folder; every pattern compiles.
+/// in no watched folder; every pattern compiles; a server that sends in the clear is one that the file allows to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it was read from, absolute.
@@ -65,15 +66,21 @@ impl Server {
         self.name == Self::DEFAULT_NAME
     }
 
-    /// Whether others on the network can read what is sent, the API key included. `check` warns of it; it is not
-    /// refused, as oxen-server itself speaks no TLS and a lab's network may be trusted.
+    /// Whether others on the network can read and change what is sent, the API key included. A config holds such a
+    /// server only if it says `allow_http = true`: oxen-server itself speaks no TLS, and a lab's network may be trusted.
     pub fn sends_in_the_clear(&self) -> bool {
-        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let local = host == "localhost"
-            || host.ends_with(".localhost")
-            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        self.url.scheme() == "http" && !local
+        // A proxy elsewhere is spoken to over the network, whatever the server's own address is.
+        let leaves = |url: &Url| url.scheme() == "http" && !is_loopback(url);
+        self.url.scheme() == "http" && (!is_loopback(&self.url) || self.proxy.as_ref().is_some_and(leaves))
     }
+}
+
+/// Whether a URL's host is this machine, whatever a name server says: `x.localhost` and `localhost.` are names that a
+/// resolver may ask the network for.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// A folder to watch and where its files go.

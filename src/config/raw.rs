@@ -27,6 +27,7 @@ pub(super) struct RawAuthor {
 
 pub(super) struct RawServer {
     pub(super) url: Option<Spanned<String>>,
+    pub(super) allow_http: Option<Spanned<bool>>,
     pub(super) proxy: Option<Spanned<String>>,
     pub(super) ca_file: Option<Spanned<String>>,
     pub(super) connect_timeout: Option<Spanned<Duration>>,
@@ -145,6 +146,7 @@ impl RawServer {
         table.require("url", "say where the server is: url = \"http://localhost:3000\"", findings);
         Self {
             url: table.string("url", findings),
+            allow_http: table.boolean("allow_http", findings),
             proxy: table.string("proxy", findings),
             ca_file: table.string("ca_file", findings),
             connect_timeout: table.duration("connect_timeout", findings),

@@ -5,8 +5,16 @@ pub(super) const TOP: &[&str] = &["state_dir", "author", "server", "servers", "d
 
 pub(super) const AUTHOR: &[&str] = &["name", "email"];
 
-pub(super) const SERVER: &[&str] =
-    &["url", "proxy", "ca_file", "connect_timeout", "request_timeout", "concurrency", "key_file"];
+pub(super) const SERVER: &[&str] = &[
+    "url",
+    "allow_http",
+    "proxy",
+    "ca_file",
+    "connect_timeout",
+    "request_timeout",
+    "concurrency",
+    "key_file",
+];
 
 pub(super) const FOLDER: &[&str] = &[
     "path",

@@ -87,7 +87,7 @@ fn build_server(
         findings,
     );
     let concurrency = usize::try_from(concurrency).ok().and_then(NonZeroUsize::new)?;
-    Some(Server {
+    let server = Server {
         name: name.to_owned(),
         url: url?,
         proxy,
@@ -96,7 +96,29 @@ fn build_server(
         request_timeout,
         concurrency,
         key_file,
-    })
+    };
+    // Next to a URL that needs no permission, the permission is no mistake: it says what may be, not what is.
+    let may_be_clear = raw.allow_http.as_ref().is_some_and(|allowed| *allowed.get_ref());
+    if !may_be_clear
+        && server.sends_in_the_clear()
+        && let Some(url) = &raw.url
+    {
+        findings.push(in_the_clear(url, raw.proxy.as_ref()));
+    }
+    Some(server)
+}
+
+/// What is said of a server that is reached without TLS over a network.
+fn in_the_clear(url: &Spanned<String>, proxy: Option<&Spanned<String>>) -> Finding {
+    const MESSAGE: &str =
+        "without TLS, others on the network can read and change the files, and read the API key";
+    let help =
+        "write https://, or, where everyone on the network is trusted, allow_http = true below the url";
+    let finding = Finding::new(url.span(), MESSAGE).help(help);
+    match proxy {
+        Some(proxy) => finding.other(proxy.span(), "requests go by way of this proxy"),
+        None => finding,
+    }
 }
 
 /// The server that a folder names.

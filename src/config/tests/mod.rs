@@ -171,19 +171,63 @@ fn the_state_directory_comes_from_the_file_or_the_environment() {
 }
 
 #[test]
-fn only_a_foreign_host_over_http_is_in_the_clear() {
+fn http_to_another_host_needs_a_permission() {
     let table = [
-        ("http://localhost:3000", false),
-        ("http://127.0.0.1", false),
-        ("http://[::1]:3000", false),
-        ("https://oxen.lab", false),
-        ("http://oxen.lab", true),
-        ("http://10.0.0.7:3000", true),
+        ("http://localhost:3000", "", false),
+        ("HTTP://LOCALHOST", "", false),
+        ("http://127.0.0.1", "", false),
+        ("http://127.8.9.10:3000", "", false),
+        ("http://0x7f.1", "", false),
+        ("http://[::1]:3000", "", false),
+        ("http://[::ffff:127.0.0.1]:3000", "", false),
+        ("https://oxen.lab", "", false),
+        ("https://oxen.lab", "http://proxy.lab:3128", false),
+        ("http://localhost:3000", "http://127.0.0.1:3128", false),
+        ("http://localhost:3000", "https://proxy.lab:3128", false),
+        ("http://localhost:3000", "http://proxy.lab:3128", true),
+        ("http://oxen.lab", "http://127.0.0.1:3128", true),
+        ("http://oxen.lab", "https://proxy.lab:3128", true),
+        ("http://oxen.lab", "", true),
+        ("http://10.0.0.7:3000", "", true),
+        ("http://0.0.0.0:3000", "", true),
+        ("http://[::ffff:10.0.0.7]", "", true),
+        ("http://[fe80::1]", "", true),
+        // A resolver may ask the network for all of these.
+        ("http://localhost.:3000", "", true),
+        ("http://rig.localhost:3000", "", true),
+        ("http://localhost.evil.example", "", true),
+        ("http://127.0.0.1.evil.example", "", true),
     ];
-    for (url, clear) in table {
-        let config = good(&SMALLEST.replace("http://localhost:3000", url));
-        assert_eq!(config.folders[0].server.sends_in_the_clear(), clear, "{url}");
+    for (url, proxy, clear) in table {
+        let proxy = if proxy.is_empty() { String::new() } else { format!("\nproxy = \"{proxy}\"") };
+        let text = SMALLEST.replace("http://localhost:3000\"", &format!("{url}\"{proxy}"));
+        let refused = read(&text).err().map(|problems| problems.to_string()).unwrap_or_default();
+        assert_eq!(refused.contains("without TLS"), clear, "{text}\n{refused}");
+        for (allowed, is_refused) in [("false", clear), ("true", false)] {
+            let text = text.replace("[author]", &format!("allow_http = {allowed}\n[author]"));
+            assert_eq!(read(&text).is_err(), is_refused, "{text}");
+            if let Ok(config) = read(&text) {
+                assert_eq!(config.folders[0].server.sends_in_the_clear(), clear, "{text}");
+            }
+        }
     }
+}
+
+#[test]
+fn what_http_puts_at_stake_is_told_at_the_url_with_both_ways_out() {
+    let text = SMALLEST.replace("localhost", "oxen.lab");
+    assert_eq!(
+        told(&text),
+        "2:7 without TLS, others on the network can read and change the files, and read the API key | write https://, \
+         or, where everyone on the network is trusted, allow_http = true below the url"
+    );
+    let by_proxy = SMALLEST.replace("[author]", "proxy = \"http://proxy.lab:3128\"\n[author]");
+    let shown = bad(&by_proxy).to_string();
+    assert!(shown.contains("^^^") && shown.contains("by way of this proxy"), "{shown}");
+    // Each server needs its own permission.
+    let two = format!("{}\n[servers.lab]\nurl = \"http://10.0.0.7\"\n", with("server = \"lab\""));
+    assert!(told(&two.replace("[author]", "allow_http = true\n[author]")).contains(":7 without TLS"));
+    good(&format!("{two}allow_http = true\n"));
 }
 
 #[test]
