@@ -2,7 +2,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Exit;
 use super::args::AddArgs;
-use crate::config::{self, Env, NewFolder};
+use crate::config::{self, EditError, Env, LoadError, NewFolder};
 use crate::path::RepoPath;
 
 pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
@@ -20,9 +20,13 @@ pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
 
 fn add(args: AddArgs, env: &Env) -> Result<String, String> {
     let file = args.config.file();
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        format!("cannot read {}: {error}; copy the example config there first", file.display())
+    let text = config::read(&file).map_err(|error| match &error {
+        LoadError::Unreadable { why, .. } if why.kind() == std::io::ErrorKind::NotFound => {
+            format!("{error}; copy the example config there first")
+        }
+        _ => error.to_string(),
     })?;
+    let text = String::from_utf8(text).map_err(|_| EditError::NotToml.to_string())?;
     let path = absolute(&args.path)?;
     let remote_dir = match args.remote_dir.as_deref().map(RepoPath::parse) {
         Some(Ok(dir)) => Some(dir),

@@ -1,3 +1,4 @@
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags};
@@ -6,11 +7,11 @@ use walkdir::WalkDir;
 
 use super::Exit;
 use super::out::{print, print_json, refuse_config};
-use crate::config::{self, Config, Env, Folder, Server, find_key};
+use crate::config::{self, Config, Env, Folder, KeySource, Server, find_key};
 use crate::content::RootDir;
 use crate::folder::Filter;
 use crate::oxen::Client;
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::service::Clients;
 
 /// How a thing that was tried came out.
@@ -122,7 +123,7 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
         .find(|folder| std::fs::canonicalize(&folder.path).is_ok_and(|folder| real.starts_with(folder)));
     match around {
         Some(folder) => {
-            let folder = crate::path::printable(&folder.path);
+            let folder = printable(&folder.path);
             let detail = format!("{} lies in the watched folder {folder}; choose another", dir.display());
             findings.add(Level::Failure, what, detail);
         }
@@ -132,7 +133,7 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
 
 /// Tries to read what a run would read of the folder; answers how many directories it would watch.
 fn check_folder(folder: &Folder, findings: &mut Findings) -> u64 {
-    let what = format!("folder {}", crate::path::printable(&folder.path));
+    let what = format!("folder {}", printable(&folder.path));
     let root = match RootDir::open(&folder.path).map_err(crate::content::OpenError::from) {
         Ok(root) => root,
         Err(error) => {
@@ -180,7 +181,7 @@ fn check_folder(folder: &Folder, findings: &mut Findings) -> u64 {
             format!(
                 "{} of its entries cannot be read, for one {}; give the user that runs oxen-sync read access",
                 unreadable.len(),
-                crate::path::printable(first)
+                printable(first)
             ),
         ),
     }
@@ -217,7 +218,10 @@ async fn check_server(
 ) -> Option<Client> {
     let what = format!("server {}", server.url);
     let key = match find_key(server, env) {
-        Ok(Some((_, source))) => format!("with the key from {source}"),
+        Ok(Some((_, source))) => {
+            warn_of_open_key(&source, &what, findings);
+            format!("with the key from {source}")
+        }
         Ok(None) => "without a key".to_owned(),
         Err(error) => {
             findings.add(Level::Failure, what, error.to_string());
@@ -249,6 +253,19 @@ async fn check_server(
         findings.add(Level::Warning, what, detail);
     }
     Some(client)
+}
+
+/// The Oxen CLI makes its file readable to all.
+fn warn_of_open_key(source: &KeySource, what: &str, findings: &mut Findings) {
+    if let KeySource::OxenCli(path) = source
+        && std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o044 != 0)
+    {
+        let detail = format!(
+            "others on this machine can read the API key in {0}; run: chmod 600 {0}",
+            printable(path)
+        );
+        findings.add(Level::Warning, what, detail);
+    }
 }
 
 async fn check_target(folder: &Folder, client: &Client, findings: &mut Findings) {

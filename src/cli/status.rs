@@ -15,8 +15,8 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
         },
         // A service goes on with the config from before it was broken.
         Err(broken) => {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            let running = match config::state_dir_of(&text, &env) {
+            let text = config::read(file).unwrap_or_default();
+            let running = match config::state_dir_of(&String::from_utf8_lossy(&text), &env) {
                 Some(state_dir) => status::socket::fetch(&state_dir).await.unwrap_or_default(),
                 None => None,
             };

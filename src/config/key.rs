@@ -1,14 +1,14 @@
 //! Where the API key comes from.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Env, Server};
+use super::{Env, Server, SmallFileError, read_small};
 use crate::path::printable;
 
 /// An API key. It has no `Display`, and its `Debug` tells nothing.
@@ -86,13 +86,15 @@ impl KeyError {
 #[derive(Debug, thiserror::Error)]
 enum KeyFault {
     #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it is not a regular file")]
-    NotAFile,
+    File(#[from] SmallFileError),
     #[error("others can read or change it (mode {mode:04o}); run: chmod 600 {path}")]
     Open { mode: u32, path: String },
-    #[error("it is larger than 64 KiB, so it is no key")]
-    TooLarge,
+    #[error("others can change it (mode {mode:04o}); run: chmod 600 {path}")]
+    Writable { mode: u32, path: String },
+    #[error(
+        "it belongs to user {owner}, who is neither root nor the one that oxen-sync runs as; run: chown {us} {path}"
+    )]
+    Foreign { owner: u32, us: u32, path: String },
     #[error("it is empty")]
     Empty,
     #[error("it holds a space, a control character or a letter that no key has")]
@@ -106,12 +108,13 @@ enum KeyFault {
 ///
 /// The places, in order:
 /// 1. the systemd credential `oxen-api-key` for the server in `[server]`, `oxen-api-key-NAME` for `[servers.NAME]`;
-/// 2. the server's `key_file`, a regular file that group and others can neither read nor write. A symbolic link
-///    is followed, as secret stores often use one; the file that it leads to is what is checked;
+/// 2. the server's `key_file`, a regular file of root or of our own that group and others can neither read nor write. A
+///    symbolic link is followed, as secret stores often use one; the file that it leads to is what is checked;
 /// 3. `OXEN_API_KEY`, for the server in `[server]` alone: a variable names no server, and a key must not go to one
 ///    it was not meant for;
 /// 4. the Oxen CLI's `auth_config.toml`, the entry whose host is that of the server's URL, with the port unless it
-///    is the scheme's own (liboxen 0.65.2). A home directory that cannot be looked into counts as empty.
+///    is the scheme's own (liboxen 0.65.2). A home directory that cannot be looked into counts as empty. The CLI makes
+///    the file readable to all, so that is not refused, but that others can write it is.
 ///
 /// # Errors
 /// The first place that has something has no usable key.
@@ -122,9 +125,11 @@ pub fn find_key(server: &Server, env: &Env) -> Result<Option<(ApiKey, KeySource)
         } else {
             format!("oxen-api-key-{}", server.name)
         };
-        let key = match read_small(&dir.join(&name)) {
-            Err(KeyFault::Io(why)) if why.kind() == io::ErrorKind::NotFound => None,
-            read => Some(read.and_then(|(bytes, _)| ApiKey::new(&bytes))),
+        // Who may read it is systemd's matter: it gives a service's user access by an ACL.
+        let key = match read_small(&dir.join(&name), LEN_MAX) {
+            Err(SmallFileError::Io(why)) if why.kind() == io::ErrorKind::NotFound => None,
+            Err(fault) => Some(Err(fault.into())),
+            Ok((bytes, _)) => Some(ApiKey::new(&bytes)),
         };
         if let Some(key) = key {
             return found(key, KeySource::Credential(name));
@@ -157,30 +162,30 @@ fn found(
     }
 }
 
+/// The longest file that may hold a key.
+const LEN_MAX: u64 = 64 << 10;
+
 fn read_key_file(path: &Path) -> Result<ApiKey, KeyFault> {
-    let (bytes, mode) = read_small(path)?;
+    let (bytes, metadata) = read_small(path, LEN_MAX)?;
+    check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeyFault::Open { mode: mode & 0o7777, path: printable(path) });
+        return Err(KeyFault::Open { mode, path: quoted(path) });
     }
     ApiKey::new(&bytes)
 }
 
-/// The content and mode of a small regular file, both of one opened file.
-fn read_small(path: &Path) -> Result<(Vec<u8>, u32), KeyFault> {
-    const MAX_BYTES: u64 = 64 << 10;
-    // Opening a pipe must not wait for its writer.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(KeyFault::NotAFile);
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(KeyFault::TooLarge);
-    }
-    Ok((bytes, metadata.mode()))
+/// A file's owner can give and take rights to it at will.
+fn check_owner(path: &Path, metadata: &Metadata, us: u32) -> Result<(), KeyFault> {
+    let owner = metadata.uid();
+    if owner == us || owner == 0 { Ok(()) } else { Err(KeyFault::Foreign { owner, us, path: quoted(path) }) }
+}
+
+/// A path as it can be typed into a shell.
+fn quoted(path: &Path) -> String {
+    let shown = printable(path);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:=@%".contains(c);
+    if shown.chars().all(is_plain) { shown } else { format!("'{}'", shown.replace('\'', r"'\''")) }
 }
 
 /// `auth_config.toml` as liboxen 0.65.2 writes it; what else is in it does not matter.
@@ -198,13 +203,18 @@ struct HostConfig {
 
 fn read_oxen_cli(path: &Path, server: &Server) -> Result<Option<ApiKey>, KeyFault> {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    let bytes = match read_small(path) {
-        Ok((bytes, _)) => bytes,
-        Err(KeyFault::Io(why)) if matches!(why.kind(), NotFound | NotADirectory | PermissionDenied) => {
+    let (bytes, metadata) = match read_small(path, LEN_MAX) {
+        Ok(read) => read,
+        Err(SmallFileError::Io(why)) if matches!(why.kind(), NotFound | NotADirectory | PermissionDenied) => {
             return Ok(None);
         }
-        Err(fault) => return Err(fault),
+        Err(fault) => return Err(fault.into()),
     };
+    check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(KeyFault::Writable { mode, path: quoted(path) });
+    }
     // The parser's own message would show the line, and with it perhaps a key.
     let config: AuthConfig = toml::from_slice(&bytes).map_err(|_| KeyFault::NotAuthConfig)?;
     let mut host = server.url.host_str().unwrap_or_default().to_owned();
@@ -244,7 +254,7 @@ mod tests {
         put(&dir.path().join("cred/oxen-api-key"), "credential\n", 0o400);
         put(&dir.path().join("cred/oxen-api-key-hub"), "hub\r\n", 0o400);
         let key_file = dir.path().join("key");
-        put(&key_file, "file", 0o600);
+        put(&key_file, "file\r\n", 0o600);
         put(
             &dir.path().join("home/.config/oxen/auth_config.toml"),
             "default_host = \"hub.oxen.ai\"\n[[host_configs]]\nhost = \"hub.oxen.ai\"\nauth_token = \"x\"\n\
@@ -314,9 +324,71 @@ mod tests {
     }
 
     #[test]
+    fn a_key_file_of_another_user_is_refused() {
+        let (_dir, _, key_file) = all_places();
+        let metadata = fs::metadata(&key_file).unwrap();
+        let owner = metadata.uid();
+        assert!(check_owner(&key_file, &metadata, owner).is_ok());
+        assert!(check_owner(Path::new("/"), &fs::metadata("/").unwrap(), owner + 1).is_ok(), "root's");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&key_file, Some(12345), None).unwrap();
+            let text = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err().to_string();
+            let wanted = format!(
+                "belongs to user 12345, who is neither root nor the one that oxen-sync runs as; run: chown 0 {}",
+                key_file.display()
+            );
+            assert!(text.ends_with(&wanted), "{text}");
+        } else {
+            let text = check_owner(&key_file, &metadata, owner + 1).unwrap_err().to_string();
+            assert!(text.contains(&format!("belongs to user {owner}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_oxen_cli_stored_counts_only_where_nobody_else_can_write_it() {
+        let (dir, mut env, _) = all_places();
+        (env.oxen_api_key, env.credentials_directory) = (None, None);
+        let cli = dir.path().join("home/.config/oxen/auth_config.toml");
+        for (mode, is_taken) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+            fs::set_permissions(&cli, fs::Permissions::from_mode(mode)).unwrap();
+            let found = find_key(&server(Server::DEFAULT_NAME, None), &env);
+            assert_eq!(found.is_ok(), is_taken, "{mode:o}");
+            if let Err(error) = found {
+                assert!(error.to_string().contains("run: chmod 600 /"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_file_is_refused_at_once() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let (dir, mut env, _) = all_places();
+        let at = |name: &str| dir.path().join(name);
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zeros")).unwrap();
+        for bad in [at("pipe"), at("zeros"), at("cred")] {
+            let error = find_key(&server("x", Some(&bad)), &Env::default()).unwrap_err().to_string();
+            assert!(error.ends_with("it is not a regular file"), "{error}");
+        }
+        for name in ["cred/oxen-api-key-pipe", "home/.config/oxen/auth_config.toml"] {
+            let _ = fs::remove_file(at(name));
+            mknodat(CWD, at(name), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        }
+        assert!(find_key(&server("pipe", None), &env).is_err(), "the credential");
+        env.credentials_directory = None;
+        assert!(find_key(&server("pipe", None), &env).is_err(), "what the Oxen CLI stored");
+    }
+
+    #[test]
+    fn a_command_that_is_to_be_typed_does_what_it_says() {
+        assert_eq!(quoted(Path::new("/etc/oxen-sync/api-key")), "/etc/oxen-sync/api-key");
+        assert_eq!(quoted(Path::new("/a b/$(id)'s")), r"'/a b/$(id)'\''s'");
+    }
+
+    #[test]
     fn a_place_without_a_usable_key_is_an_error_and_not_passed_over() {
         let (dir, env, key_file) = all_places();
-        for bad in ["", "\n", "a b", "a\nb", "ä", "a\u{1b}", " a"] {
+        for bad in ["", "\n", "a b", "a\nb", "a\r\nb\r\n", "\u{feff}a", "a\0", "ä", "a\u{1b}", " a"] {
             put(&key_file, bad, 0o600);
             let error = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err();
             assert!(matches!(error.place(), KeySource::KeyFile(_)), "{bad:?}");

@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use toml::de::DeTable;
 use super::problem::Finding;
 use super::raw::Raw;
 use super::validate::validate;
-use super::{Config, Env, Problems};
+use super::{Config, Env, Problems, SmallFileError, read_small};
 use crate::path::printable;
 
 /// The largest config file that is read: far above any real one, and small enough to hold in memory.
@@ -38,6 +37,20 @@ pub enum LoadError {
     Problems(#[from] Problems),
 }
 
+/// The bytes of the config in `file`, unchecked.
+///
+/// # Errors
+/// The file cannot be read, or is none that could be a config.
+pub fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
+    let file = file.to_owned();
+    match read_small(&file, MAX_BYTES) {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(SmallFileError::Io(why)) => Err(LoadError::Unreadable { file, why }),
+        Err(SmallFileError::NotAFile) => Err(LoadError::NotAConfig { file, why: "is not a regular file" }),
+        Err(SmallFileError::TooLarge(_)) => Err(LoadError::NotAConfig { file, why: "is larger than 4 MiB" }),
+    }
+}
+
 /// Reads and checks the config in `file`.
 ///
 /// # Errors
@@ -45,18 +58,7 @@ pub enum LoadError {
 pub fn load(file: &Path, env: &Env) -> Result<Config, LoadError> {
     let file =
         std::path::absolute(file).map_err(|why| LoadError::Unreadable { file: file.to_owned(), why })?;
-    let unreadable = |why| LoadError::Unreadable { file: file.clone(), why };
-    // Asked before it is opened: opening a pipe waits for its writer.
-    if !std::fs::metadata(&file).map_err(unreadable)?.is_file() {
-        return Err(LoadError::NotAConfig { file, why: "is not a regular file" });
-    }
-    let mut bytes = Vec::new();
-    File::open(&file)
-        .and_then(|opened| opened.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(LoadError::NotAConfig { file, why: "is larger than 4 MiB" });
-    }
+    let bytes = read(&file)?;
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(parse(text, &file, env)?),
         Err(fault) => {

@@ -5,7 +5,7 @@
 //! file are told at once, each with a caret ([`Problems`]). A [`Config`] is therefore always a usable one.
 //!
 //! This part knows nothing of folders being watched, of state or of HTTP; that a path exists or a server answers
-//! is for others to find out. Only [`load`], [`write_atomically`] and [`find_key`] touch files.
+//! is for others to find out. Only [`load`], [`read`], [`write_atomically`] and [`find_key`] touch files.
 
 mod check;
 mod clash;
@@ -23,6 +23,7 @@ mod raw;
 mod reader;
 mod schema;
 mod servers;
+mod small_file;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -32,8 +33,9 @@ pub use diff::{Change, FolderId, StateDirMove, diff};
 pub use edit::{EditError, NewFolder, WriteError, add_folder, write_atomically};
 pub use env::Env;
 pub use key::{ApiKey, KeyError, KeySource, find_key};
-pub use load::{LoadError, load, parse, state_dir_of};
+pub use load::{LoadError, load, parse, read, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
 pub use model::{Author, BatchLimits, Config, Folder, OnDelete, Server, Settle, Transport};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use problem::{Problem, Problems};
+pub(crate) use small_file::{SmallFileError, read_small};

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, Env, KeyError, Server, find_key};
+use crate::config::{Config, Env, KeyError, Server, find_key, read_small};
 use crate::oxen::{ApiKey, Client, ClientOptions, Error};
+use crate::path::printable;
 use crate::push::BUDGET_MIB;
+
+/// The bundle of a whole system is a quarter of it.
+const CA_FILE_LEN_MAX: u64 = 1 << 20;
 
 /// Makes the HTTP client of each server, one for all folders that use it.
 #[derive(Debug)]
@@ -30,12 +34,12 @@ pub enum ClientsError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The CA file cannot be read.
-    #[error("the CA file {} cannot be read: {source}", path.display())]
+    #[error("the CA file {} cannot be read: {reason}", printable(path))]
     CaFile {
         /// As the config names it.
         path: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
+        /// Why not.
+        reason: String,
     },
     /// The settings make no client.
     #[error(transparent)]
@@ -58,9 +62,13 @@ impl Clients {
             return Ok((made.client.clone(), Arc::clone(&made.budget)));
         }
         let ca_pem = match &server.ca_file {
-            Some(path) => Some(
-                std::fs::read(path).map_err(|source| ClientsError::CaFile { path: path.clone(), source })?,
-            ),
+            Some(path) => {
+                let (pem, _) = read_small(path, CA_FILE_LEN_MAX).map_err(|error| ClientsError::CaFile {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
+                Some(pem)
+            }
             None => None,
         };
         let client = Client::new(ClientOptions {

@@ -47,11 +47,11 @@ async fn tell_changes(
             } => {}
             () = tokio::time::sleep(poll) => {}
         }
-        let mut by_now = tokio::fs::read(&file).await.ok();
+        let mut by_now = read(&file).await;
         if by_now.is_none() {
             // A file that is away for a moment is being replaced; one that stays away is told.
             tokio::time::sleep(AWAY).await;
-            by_now = tokio::fs::read(&file).await.ok();
+            by_now = read(&file).await;
         }
         if text != by_now {
             text = by_now;
@@ -60,6 +60,11 @@ async fn tell_changes(
             }
         }
     }
+}
+
+async fn read(file: &Path) -> Option<Vec<u8>> {
+    let file = file.to_path_buf();
+    tokio::task::spawn_blocking(move || crate::config::read(&file).ok()).await.unwrap_or_default()
 }
 
 /// Watches the directory of `file`, and that of the file it links to. Reading is no event, or our own would be one.

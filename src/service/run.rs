@@ -44,7 +44,7 @@ const START_EXTENSION: Duration = Duration::from_secs(30);
 /// The config, the state or the process's surroundings do not let it start.
 pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     // Read before it is loaded, so that no change in between goes unseen.
-    let text = std::fs::read(file).ok();
+    let text = config::read(file).ok();
     let config = config::load(file, &env)?;
     let os = |what| move |source| RunError::Os { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(os("cannot listen for SIGTERM"))?;
