@@ -1,10 +1,25 @@
 //! What the server's answers hold. Unknown fields are ignored, and missing ones tolerated where the rest is of
 //! use without them.
+//!
+//! A server may be broken or not Oxen's. So ids are held to a form that every address and terminal can carry, and
+//! lists to a length: in memory an entry takes far more than the two bytes that it can have in JSON.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+/// The most commits in one answer.
+const COMMITS_MAX: usize = 10_000;
+/// The most parents of one commit.
+const PARENTS_MAX: usize = 64;
+/// The most entries, paths, branches or workspaces in one answer.
+const LIST_MAX: usize = 200_000;
+/// The largest content there can be, in bytes.
+const SIZE_MAX: u64 = 1 << 60;
+/// The longest id; those of oxen-server 0.65.2 have at most 36 characters.
+const ID_LEN_MAX: usize = 256;
 
 /// What `GET /api/health` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +43,7 @@ pub struct Branch {
     /// The whole name, slashes included.
     pub name: String,
     /// The head commit.
+    #[serde(deserialize_with = "id")]
     pub commit_id: String,
 }
 
@@ -35,9 +51,10 @@ pub struct Branch {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Commit {
     /// 128 bits in hex, without leading zeros.
+    #[serde(deserialize_with = "id")]
     pub id: String,
     /// Empty for the first commit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<PARENTS_MAX, _, _>")]
     pub parent_ids: Vec<String>,
     /// The message as it was sent.
     #[serde(default)]
@@ -95,6 +112,7 @@ pub(super) struct BranchAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct BranchesAnswer {
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     pub branches: Vec<Branch>,
 }
 
@@ -119,6 +137,7 @@ impl CommitAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct HistoryAnswer {
+    #[serde(deserialize_with = "list::<COMMITS_MAX, _, _>")]
     pub commits: Vec<Commit>,
 }
 
@@ -133,9 +152,11 @@ pub(super) struct WorkspaceBody {
     commit: CommitId,
 }
 
-impl From<WorkspaceBody> for Workspace {
-    fn from(body: WorkspaceBody) -> Self {
-        Self { id: body.id, commit_id: body.commit.id }
+impl WorkspaceBody {
+    /// `None` for one that whoever made it gave an id that no address can carry.
+    pub(super) fn into_workspace(self) -> Option<Workspace> {
+        let is_plain = is_plain_id(&self.id) && is_plain_id(&self.commit.id);
+        is_plain.then_some(Workspace { id: self.id, commit_id: self.commit.id })
     }
 }
 
@@ -146,11 +167,13 @@ pub(super) struct WorkspaceAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct WorkspacesAnswer {
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     pub workspaces: Vec<WorkspaceBody>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct PathsAnswer {
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     pub paths: Vec<String>,
 }
 
@@ -158,6 +181,7 @@ pub(super) struct PathsAnswer {
 pub(super) struct EntryBody {
     filename: String,
     is_dir: bool,
+    #[serde(deserialize_with = "size")]
     size: u64,
     hash: Hash,
     latest_commit: Option<CommitId>,
@@ -170,7 +194,7 @@ impl From<EntryBody> for Entry {
             is_dir: body.is_dir,
             size: body.size,
             xxh3: (!body.is_dir).then_some(body.hash.0),
-            last_commit_id: body.latest_commit.map(|commit| commit.id),
+            last_commit_id: body.latest_commit.map(|commit| commit.id).filter(|id| is_plain_id(id)),
         }
     }
 }
@@ -182,6 +206,7 @@ pub(super) struct EntryAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct DirAnswer {
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     entries: Vec<EntryBody>,
     #[serde(default)]
     total_pages: usize,
@@ -205,6 +230,7 @@ impl From<DirAnswer> for DirPage {
 pub(super) enum UploadAnswer {
     AlreadyStored,
     AwaitingParts {
+        #[serde(deserialize_with = "id")]
         upload_id: String,
         part_size: u64,
         num_parts: u64,
@@ -221,6 +247,48 @@ fn one() -> u64 {
 #[derive(Deserialize)]
 pub(super) struct PartAnswer {
     pub completed: bool,
+}
+
+/// Whether a request's address can carry it as one segment that leads nowhere else, and a line can show it.
+pub(super) fn is_plain_id(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(is_plain) && !id.bytes().all(|byte| byte == b'.')
+}
+
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if is_plain_id(&id) { Ok(id) } else { Err(de::Error::custom("an id that is none of Oxen's")) }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if size <= SIZE_MAX { Ok(size) } else { Err(de::Error::custom("a size that no file has")) }
+}
+
+/// A list of at most `MAX`.
+fn list<'de, const MAX: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct AtMost<const MAX: usize, T>(PhantomData<T>);
+    impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == MAX {
+                    return Err(de::Error::invalid_length(MAX + 1, &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(AtMost::<MAX, T>(PhantomData))
 }
 
 /// XXH3-128 in hex, with or without leading zeros.
@@ -285,6 +353,32 @@ mod tests {
     fn a_hash_that_is_not_hex_is_refused() {
         let sent = json!({"filename": "a", "hash": "xyz", "is_dir": false, "size": 0});
         assert!(from_value::<EntryBody>(sent).is_err());
+    }
+
+    #[test]
+    fn what_no_server_of_oxens_says_is_refused() {
+        let file = |size| json!({"filename": "a", "hash": "1", "is_dir": false, "size": size});
+        assert!(from_value::<EntryBody>(file(json!(SIZE_MAX))).is_ok());
+        for size in [json!(-1), json!(u64::MAX), json!(1.5), json!("1"), json!(null)] {
+            assert!(from_value::<EntryBody>(file(size)).is_err());
+        }
+        for id in ["", ".", "..", "a/b", "../x", "a\nb", "a b", "a%2Fb", "\u{202e}", &"a".repeat(257)] {
+            assert!(from_value::<Branch>(json!({"name": "main", "commit_id": id})).is_err(), "{id}");
+            assert!(from_value::<Commit>(json!({"id": id})).is_err(), "{id}");
+            let parts = json!({"file": "awaiting_parts", "upload_id": id, "part_size": 1, "num_parts": 1});
+            assert!(from_value::<UploadAnswer>(parts).is_err(), "{id}");
+            let workspace = json!({"id": id, "commit": {"id": "c0ffee"}});
+            assert_eq!(from_value::<WorkspaceBody>(workspace).unwrap().into_workspace(), None, "{id}");
+            let mut entry = file(json!(1));
+            entry["latest_commit"] = json!({ "id": id });
+            assert_eq!(Entry::from(from_value::<EntryBody>(entry).unwrap()).last_commit_id, None, "{id}");
+        }
+        let commits = |count: usize| json!({"commits": vec![json!({"id": "1"}); count]});
+        assert!(from_value::<HistoryAnswer>(commits(COMMITS_MAX)).is_ok());
+        assert!(from_value::<HistoryAnswer>(commits(COMMITS_MAX + 1)).is_err());
+        assert!(from_value::<PathsAnswer>(json!({"paths": vec![""; LIST_MAX + 1]})).is_err());
+        let parents = json!({"id": "1", "parent_ids": vec!["0"; PARENTS_MAX + 1]});
+        assert!(from_value::<Commit>(parents).is_err());
     }
 
     #[test]

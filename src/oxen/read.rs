@@ -10,8 +10,11 @@ use reqwest::Method;
 use super::answer::{DirAnswer, EntryAnswer, HistoryAnswer};
 use super::route::Route;
 use super::send::{ANSWER_LEN_MAX, Answer, Body, LIST_LEN_MAX, is_absent};
-use super::{Client, Commit, DirPage, Entry, Error, Op, Reason, RepoName};
+use super::{Client, Commit, DirPage, Entry, Error, Kind, Op, Reason, RepoName};
 use crate::path::RepoPath;
+
+/// More pages than any directory has; whoever reads them all comes to an end.
+const PAGES_MAX: usize = 100_000;
 
 /// A file's content as it arrives. It ends with an error if the connection breaks before the last byte.
 pub struct Download {
@@ -80,10 +83,13 @@ impl Client {
         page_size: usize,
     ) -> Result<Option<DirPage>, Error> {
         let route = Route::repo(repo, "/dir").path(revision).path(dir.as_str()).page(page, page_size);
-        match self.read(Op::ListDir, route).await? {
-            Some(answer) => Ok(Some(answer.json::<DirAnswer>(LIST_LEN_MAX).await?.into())),
-            None => Ok(None),
+        let Some(answer) = self.read(Op::ListDir, route).await? else { return Ok(None) };
+        let page = DirPage::from(answer.json::<DirAnswer>(LIST_LEN_MAX).await?);
+        if page.total_pages > PAGES_MAX {
+            let message = format!("a directory of {} pages", page.total_pages);
+            return Err(self.error(Op::ListDir, Kind::Malformed, message));
         }
+        Ok(Some(page))
     }
 
     /// A file's content. `None`: no such file or revision.

@@ -8,8 +8,12 @@ use crate::path::printable;
 /// The longest message taken from a body, in characters.
 const MESSAGE_LEN_MAX: usize = 300;
 
+/// What of a body is looked at: a value in memory takes far more than the two bytes that it can have in JSON.
+const BODY_LEN_MAX: usize = 64 << 10;
+
 /// Why an answer of `code` is not a success, and a short printable line for a person.
 pub(super) fn sort(op: Op, code: u16, body: &[u8]) -> (Reason, String) {
+    let body = body.get(..BODY_LEN_MAX).unwrap_or(body);
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => {
             let said = Said::new(&fields);

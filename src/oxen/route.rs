@@ -48,13 +48,15 @@ impl Route {
         self
     }
 
-    /// The whole address, below the server's.
-    pub(super) fn url(&self, base: &Url) -> Url {
+    /// The whole address, below the server's. `None` where a segment is `.` or `..`: an address that holds one leads to
+    /// another page.
+    pub(super) fn url(&self, base: &Url) -> Option<Url> {
+        let path = format!("{}{}", base.path().trim_end_matches('/'), self.path);
         let mut url = base.clone();
-        url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), self.path));
+        url.set_path(&path);
         url.set_query(self.query.as_deref());
         url.set_fragment(None);
-        url
+        (url.path() == path).then_some(url)
     }
 }
 
@@ -63,7 +65,25 @@ mod tests {
     use super::*;
 
     fn url(base: &str, route: &Route) -> String {
-        route.url(&base.parse().unwrap()).to_string()
+        route.url(&base.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn no_segment_leads_to_another_page() {
+        let repo = "lab/cells".parse().unwrap();
+        for path in ["..", "a/../b", ".", "a/.", "../../../../x"] {
+            assert_eq!(
+                Route::repo(&repo, "/dir").path(path).url(&"http://h/o".parse().unwrap()),
+                None,
+                "{path}"
+            );
+        }
+        for (path, sent) in [("%2e%2e/%2E", "%252e%252e/%252E"), ("...", "..."), ("..a", "..a")] {
+            assert_eq!(
+                url("http://h", &Route::repo(&repo, "/dir").path(path)),
+                format!("http://h/api/repos/lab/cells/dir/{sent}")
+            );
+        }
     }
 
     #[test]

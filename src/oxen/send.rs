@@ -95,12 +95,15 @@ impl Client {
         body: Body,
     ) -> Result<Answer, Error> {
         let inner = &*self.inner;
+        let Some(url) = route.url(&inner.base) else {
+            return Err(self.unsendable(op, "a name in the address would lead to another page".to_owned()));
+        };
         let progress = Arc::new(Progress {
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
             sent: AtomicBool::new(matches!(body, Body::Empty)),
         });
-        let mut request = inner.http.request(method, route.url(&inner.base));
+        let mut request = inner.http.request(method, url);
         let body = match body {
             Body::Empty => None,
             Body::Chunks(content_type, chunks) => {
@@ -376,6 +379,30 @@ mod tests {
         let found = redirect_target(&base, StatusCode::FOUND, &headers);
         assert_eq!(found.as_deref(), Some("https://other.example"));
         assert_eq!(redirect_target(&base, StatusCode::OK, &headers), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_drips_for_ever_has_an_end() {
+        let client = Client::new(crate::oxen::ClientOptions {
+            url: "http://localhost".parse().unwrap(),
+            key: None,
+            proxy: None,
+            ca_pem: None,
+            connect_timeout: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(300),
+        })
+        .unwrap();
+        let drops = stream::repeat(()).then(async |()| {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok::<_, io::Error>(Bytes::from_static(b" "))
+        });
+        let response = axum::http::Response::new(reqwest::Body::wrap_stream(drops));
+        let answer = Answer { client, op: Op::ListDir, response: Response::from(response) };
+        let start = Instant::now();
+        let error = answer.json::<serde::de::IgnoredAny>(LIST_LEN_MAX).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{error:?}");
+        assert!(error.to_string().contains("does not end"), "{error}");
+        assert_eq!(start.elapsed(), ANSWER_TIME_MAX);
     }
 
     #[tokio::test]

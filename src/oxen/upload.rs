@@ -11,6 +11,9 @@ use super::send::{ANSWER_LEN_MAX, Body};
 use super::{Client, Error, Kind, Op, RepoName};
 use crate::path::RepoPath;
 
+/// More parts than any upload has: with those of oxen-server 0.65.2, 10 MiB each, they hold 10 TiB.
+const PARTS_MAX: u64 = 1 << 20;
+
 /// How an upload begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadStart {
@@ -98,7 +101,7 @@ impl Client {
         match answer.json(ANSWER_LEN_MAX).await? {
             UploadAnswer::AlreadyStored => Ok(UploadStart::AlreadyStored),
             UploadAnswer::AwaitingParts { upload_id, part_size, num_parts, part_window } => {
-                if part_size == 0 || size.div_ceil(part_size) != num_parts {
+                if part_size == 0 || size.div_ceil(part_size) != num_parts || num_parts > PARTS_MAX {
                     let message = format!("{num_parts} parts of {part_size} bytes for {size} bytes");
                     return Err(self.error(Op::BeginUpload, Kind::Malformed, message));
                 }

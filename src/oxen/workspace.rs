@@ -3,12 +3,12 @@
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
-use super::answer::{CommitAnswer, PathsAnswer, WorkspaceAnswer, WorkspacesAnswer};
+use super::answer::{CommitAnswer, PathsAnswer, WorkspaceAnswer, WorkspaceBody, WorkspacesAnswer};
 use super::fits_multipart_path;
 use super::multipart::Form;
 use super::route::Route;
 use super::send::{ANSWER_LEN_MAX, Body, LIST_LEN_MAX, is_absent};
-use super::{BranchName, Client, Commit, CommitInfo, Error, FileBody, Op, Reason, RepoName, Workspace};
+use super::{BranchName, Client, Commit, CommitInfo, Error, FileBody, Kind, Op, Reason, RepoName, Workspace};
 use crate::path::is_reserved_name;
 use crate::path::printable;
 
@@ -44,10 +44,13 @@ impl Client {
         let body = Body::json(&NewWorkspace { workspace_id: id, branch_name: branch.as_str() });
         let answer =
             self.send(Op::OpenWorkspace, Method::PUT, Route::repo(repo, "/workspaces"), body).await?;
-        Ok(answer.json::<WorkspaceAnswer>(ANSWER_LEN_MAX).await?.workspace.into())
+        let opened = answer.json::<WorkspaceAnswer>(ANSWER_LEN_MAX).await?.workspace.into_workspace();
+        opened.filter(|opened| opened.id == id).ok_or_else(|| {
+            self.error(Op::OpenWorkspace, Kind::Malformed, "another workspace than was asked for".to_owned())
+        })
     }
 
-    /// All workspaces of the repository, of whoever made them.
+    /// All workspaces of the repository, of whoever made them, but for those with an id that no address can carry.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -55,7 +58,7 @@ impl Client {
         let answer =
             self.send(Op::ListWorkspaces, Method::GET, Route::repo(repo, "/workspaces"), Body::Empty).await?;
         let answer = answer.json::<WorkspacesAnswer>(LIST_LEN_MAX).await?;
-        Ok(answer.workspaces.into_iter().map(Workspace::from).collect())
+        Ok(answer.workspaces.into_iter().filter_map(WorkspaceBody::into_workspace).collect())
     }
 
     /// Deletes a workspace and all that is staged in it; says whether it was there.

@@ -94,6 +94,8 @@ impl Pusher {
         if said_yes {
             self.lock_unproved().extend(unproved.iter().map(|change| change.path.clone()));
             self.put_in_doubt.store(true, Ordering::Relaxed);
+            // What was said to be committed may still lie in its workspace.
+            self.swept.store(false, Ordering::Relaxed);
         }
         let reason = match said_yes {
             true => format!(

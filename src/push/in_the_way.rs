@@ -9,6 +9,8 @@ use crate::path::{LocalPath, RepoPath, printable};
 use crate::state::{Change, ChangeKind};
 
 const PAGE_SIZE: usize = 1_000;
+/// Empty directories looked through for a file.
+const EMPTY_DIRS_MAX: usize = 10_000;
 /// With more directories than this above them, paths are looked up from the top down.
 const DIRS_ASKED_DIRECTLY: usize = 8;
 
@@ -118,7 +120,13 @@ impl Pusher {
     async fn a_file_below(&self, head: &str, dir: &RepoPath) -> Result<Option<RepoPath>, Failure> {
         let Target { client, repo, .. } = &self.target;
         let mut dirs = vec![dir.clone()];
+        let mut looked_at = 0;
         while let Some(dir) = dirs.pop() {
+            looked_at += 1;
+            if looked_at > EMPTY_DIRS_MAX {
+                // Nothing is removed that has no end.
+                return Ok(Some(dir));
+            }
             let mut page = 1;
             while let Some(listed) = client.list_dir(repo, head, &dir, page, PAGE_SIZE).await? {
                 for entry in &listed.entries {
@@ -129,7 +137,7 @@ impl Pusher {
                         Err(_) => return Ok(Some(dir)),
                     }
                 }
-                if page >= listed.total_pages {
+                if page >= listed.total_pages || listed.entries.is_empty() {
                     break;
                 }
                 page += 1;

@@ -1,5 +1,6 @@
 use super::Target;
 use super::pusher::{Failure, Pusher};
+use super::verdict::Verdict;
 use crate::folder::Hint;
 use crate::oxen::Commit;
 use crate::path::{LocalPath, RepoPath};
@@ -7,6 +8,15 @@ use crate::state::Listing;
 
 const PAGE_SIZE: usize = 2_000;
 const HISTORY_PAGE_SIZE: usize = 500;
+/// Further back nobody looks for a commit of ours: the branch is listed instead.
+const HISTORY_PAGES_MAX: usize = 10_000;
+/// A tree that takes more requests to list has no end.
+const LIST_REQUESTS_MAX: usize = 1_000_000;
+/// The names of directories that are still to be listed, together. A tree is listed in depth, so these are few.
+const DIRS_LEN_MAX: usize = 64 << 20;
+/// No file system of ours holds a longer name, and nobody a longer path: a directory that holds itself ends here.
+const NAME_LEN_MAX: usize = 255;
+const PATH_LEN_MAX: usize = 16 << 10;
 
 impl Pusher {
     /// Compares the branch with what is known of it, so that what it holds already is not sent again and what it has
@@ -49,7 +59,7 @@ impl Pusher {
         let ours = [&known.last_commit, &known.head];
         let is_ours = |commit: &Commit| ours.iter().any(|ours| ours.as_ref() == Some(&commit.id));
         let Target { client, repo, .. } = &self.target;
-        for page in 1.. {
+        for page in 1..=HISTORY_PAGES_MAX {
             let commits = client.history(repo, head, page, HISTORY_PAGE_SIZE).await?;
             if commits.iter().any(is_ours) {
                 return Ok(true);
@@ -69,8 +79,15 @@ impl Pusher {
         let Target { client, repo, .. } = &self.target;
         let mut dirs = vec![self.options.remote_dir.clone()];
         let mut files = 0_usize;
+        let (mut requests, mut dirs_len) = (0, 0_usize);
         while let Some(dir) = dirs.pop() {
+            dirs_len = dirs_len.saturating_sub(dir.as_str().len());
             for page in 1.. {
+                requests += 1;
+                if requests > LIST_REQUESTS_MAX || dirs_len > DIRS_LEN_MAX {
+                    let reason = "the server's list of the branch does not end; look at the server";
+                    return Err(Failure::of_surroundings(Verdict::Again, reason));
+                }
                 let listed = self.tries(|| client.list_dir(repo, head, &dir, page, PAGE_SIZE)).await?;
                 let Some(listed) = listed.filter(|listed| !listed.entries.is_empty()) else { break };
                 let mut rows = Vec::new();
@@ -78,7 +95,10 @@ impl Pusher {
                     let Some((path, local)) = self.place_of(&dir, &entry.name) else { continue };
                     match entry.xxh3 {
                         Some(xxh3) if !entry.is_dir => rows.push((local, entry.size, xxh3)),
-                        _ if entry.is_dir => dirs.push(path),
+                        _ if entry.is_dir => {
+                            dirs_len += path.as_str().len();
+                            dirs.push(path);
+                        }
                         _ => {}
                     }
                 }
@@ -97,6 +117,10 @@ impl Pusher {
 
     /// A listed name as a path on the branch and in the folder; `None` for names that no folder of ours could hold.
     fn place_of(&self, dir: &RepoPath, name: &str) -> Option<(RepoPath, LocalPath)> {
+        let is_too_long = name.len() > NAME_LEN_MAX || dir.as_str().len() + name.len() > PATH_LEN_MAX;
+        if is_too_long || name.contains('/') {
+            return None;
+        }
         let path = if dir.is_root() { name.to_owned() } else { format!("{dir}/{name}") };
         let path = RepoPath::parse(&path).ok()?;
         let remote_dir = &self.options.remote_dir;

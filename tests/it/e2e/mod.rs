@@ -9,6 +9,7 @@ mod folder;
 mod fuse;
 mod hard_cases;
 mod histories;
+mod hostile;
 mod kills;
 mod limits;
 mod names;
