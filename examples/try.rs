@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 async fn show(folder: &Path) -> Result<(), String> {
-    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+    let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", printable(folder)))?;
     if !folder.is_dir() {
         return Err(format!("{} is no directory", printable(&folder)));
     }
@@ -62,7 +62,7 @@ async fn show(folder: &Path) -> Result<(), String> {
         .with_writer(std::io::stderr)
         .init();
     let scratch = std::env::temp_dir().join(format!("oxen-sync-try-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", printable(&scratch)))?;
     let server = StandIn::start().await;
     let config = write_config(&scratch, &folder, &server.url())?;
 
@@ -106,7 +106,7 @@ fn write_config(scratch: &Path, folder: &Path, url: &str) -> Result<PathBuf, Str
         quoted(BRANCH)?,
     );
     let file = scratch.join("oxen-sync.toml");
-    std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    std::fs::write(&file, text).map_err(|error| format!("{}: {error}", printable(&file)))?;
     Ok(file)
 }
 

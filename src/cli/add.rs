@@ -3,7 +3,7 @@ use std::path::{Component, Path, PathBuf};
 use super::Exit;
 use super::args::AddArgs;
 use crate::config::{self, EditError, Env, LoadError, NewFolder};
-use crate::path::RepoPath;
+use crate::path::{RepoPath, printable};
 
 pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
     match add(args, env) {
@@ -50,7 +50,7 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
     };
     Ok(format!(
         "added to {}: {added}\nA running service takes it up by itself within two seconds.{missing}",
-        file.display()
+        printable(file)
     ))
 }
 
@@ -61,7 +61,7 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
     match std::fs::canonicalize(&absolute) {
         // `..` behind a link means something else than the words say, so the kernel decides.
         Ok(real) if has_dots => Ok(real),
-        Err(error) if has_dots => Err(format!("cannot make out where {} is: {error}", path.display())),
+        Err(error) if has_dots => Err(format!("cannot make out where {} is: {error}", printable(path))),
         _ => Ok(absolute),
     }
 }

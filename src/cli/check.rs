@@ -49,7 +49,7 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
         Ok(config) => config,
         Err(error) => return refuse_config(&error, json),
     };
-    findings.add(Level::Ok, "config", format!("{} is right", file.display()));
+    findings.add(Level::Ok, "config", format!("{} is right", printable(file)));
     check_state_dir(&config, &mut findings);
     let mut dirs = 0;
     for folder in &config.folders {
@@ -106,13 +106,13 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
     if let Err(error) = may(existing, Access::WRITE_OK | Access::EXEC_OK) {
         let detail = format!(
             "{} cannot be written: {error}; give it to the user that runs oxen-sync",
-            existing.display()
+            printable(existing)
         );
         return findings.add(Level::Failure, what, detail);
     }
     let socket = crate::status::socket::path(dir);
     if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(&socket) {
-        let detail = format!("{}: {error}; choose a shorter state_dir", socket.display());
+        let detail = format!("{}: {error}; choose a shorter state_dir", printable(&socket));
         return findings.add(Level::Failure, what, detail);
     }
     // Links may lead from one to the other; the words in the config were compared already.
@@ -124,10 +124,10 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
     match around {
         Some(folder) => {
             let folder = printable(&folder.path);
-            let detail = format!("{} lies in the watched folder {folder}; choose another", dir.display());
+            let detail = format!("{} lies in the watched folder {folder}; choose another", printable(dir));
             findings.add(Level::Failure, what, detail);
         }
-        None => findings.add(Level::Ok, what, format!("{} can be written", dir.display())),
+        None => findings.add(Level::Ok, what, format!("{} can be written", printable(dir))),
     }
 }
 

@@ -9,6 +9,7 @@ use super::Exit;
 use super::out::{fail, print, print_json, refuse_config};
 use super::progress::Progress;
 use crate::config::{self, Config, Env, Folder};
+use crate::path::printable;
 use crate::service::{FolderOutcome, push_once};
 
 /// The outcome as `--json` prints it. Fields are only ever added.
@@ -53,7 +54,7 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, b
     let finished = match push_once(&config, &folders, env) {
         Ok(push) => {
             if let Some(set_aside) = &push.set_aside {
-                tracing::error!(moved_to = %set_aside.moved_to.display(), "the state is rebuilt: {}", set_aside.reason);
+                tracing::error!(moved_to = %printable(&set_aside.moved_to), "the state is rebuilt: {}", set_aside.reason);
             }
             let progress = Progress::new(bars, push.progress());
             let finished = push.finish().await;
@@ -92,7 +93,7 @@ fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
         let folders = config.folders.iter().filter(|folder| folder.path == path);
         let folders: Vec<Folder> = folders.cloned().collect();
         if folders.is_empty() {
-            return Err(format!("{} is no folder of {}", path.display(), config.file.display()));
+            return Err(format!("{} is no folder of {}", printable(&path), printable(&config.file)));
         }
         chosen.extend(folders);
     }
@@ -138,7 +139,7 @@ fn block(outcome: &FolderOutcome) -> String {
 fn as_json(outcome: &FolderOutcome) -> FolderJson {
     let FolderOutcome { folder, push, problems, failure, .. } = outcome;
     FolderJson {
-        path: crate::path::printable(&folder.path),
+        path: printable(&folder.path),
         whole: outcome.is_whole(),
         files: push.files_pushed,
         removed: push.files_removed,

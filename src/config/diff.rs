@@ -139,11 +139,11 @@ server = "hub"
     fn shown(new: &str) -> String {
         let change = diff(&config(OLD), &config(new));
         let mut words = Vec::new();
-        words.extend(change.start.iter().map(|folder| format!("+{}", folder.path.display())));
-        words.extend(change.stop.iter().map(|id| format!("-{}", id.path.display())));
-        words.extend(change.restart.iter().map(|folder| format!("~{}", folder.path.display())));
-        words.extend(change.keep.iter().map(|id| format!("={}", id.path.display())));
-        words.extend(change.state_dir.map(|moved| format!("!{}", moved.to.display())));
+        words.extend(change.start.iter().map(|folder| format!("+{}", printable(&folder.path))));
+        words.extend(change.stop.iter().map(|id| format!("-{}", printable(&id.path))));
+        words.extend(change.restart.iter().map(|folder| format!("~{}", printable(&folder.path))));
+        words.extend(change.keep.iter().map(|id| format!("={}", printable(&id.path))));
+        words.extend(change.state_dir.map(|moved| format!("!{}", printable(&moved.to))));
         words.join(" ")
     }
 

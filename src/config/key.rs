@@ -284,15 +284,15 @@ mod tests {
         let without = server(Server::DEFAULT_NAME, None);
         assert_eq!(shown(&with_file, &env), "credential from systemd credential oxen-api-key");
         fs::remove_file(dir.path().join("cred/oxen-api-key")).unwrap();
-        assert_eq!(shown(&with_file, &env), format!("file from key_file {}", key_file.display()));
+        assert_eq!(shown(&with_file, &env), format!("file from key_file {}", printable(&key_file)));
         assert_eq!(shown(&without, &env), "variable from OXEN_API_KEY");
         env.oxen_api_key = None;
         let cli = dir.path().join("home/.config/oxen/auth_config.toml");
-        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", cli.display()));
+        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", printable(&cli)));
         env.home = Some(dir.path().join("nobody"));
         assert_eq!(shown(&without, &env), "none");
         env.oxen_config_dir = cli.parent().map(Path::to_owned);
-        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", cli.display()));
+        assert_eq!(shown(&without, &env), format!("cli from the Oxen CLI's {}", printable(&cli)));
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
             let text = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err().to_string();
             let wanted = format!(
                 "belongs to user 12345, who is neither root nor the one that oxen-sync runs as; run: chown 0 {}",
-                key_file.display()
+                printable(&key_file)
             );
             assert!(text.ends_with(&wanted), "{text}");
         } else {

@@ -1,10 +1,11 @@
-//! Takes secrets out of a config's text before any of it is shown beside a caret.
+//! Takes secrets out of a config's text before any of it is shown beside a caret, and what a terminal would act on.
 //!
 //! No secret belongs in the file, and a config that holds one is refused; but the refusal shows the line. What
 //! may be a secret is found in the text itself and not in the parsed document, so that a line that TOML cannot
 //! read is covered as well. Hiding too much is harmless.
 
 use super::schema::looks_secret;
+use crate::path::is_printable;
 
 /// `text` with every character of a likely secret replaced by `*`s of the same length in bytes, so that byte
 /// positions stay true.
@@ -20,7 +21,17 @@ pub(super) fn mask(text: &str) -> String {
             None => masked.push_str(&line),
         }
     }
-    masked
+    if masked.contains(acts) { masked.chars().flat_map(shown).collect() } else { masked }
+}
+
+/// Whether a terminal may act on a character instead of showing it. The renderer has signs of its own for those of ASCII.
+fn acts(c: char) -> bool {
+    !c.is_ascii() && !is_printable(c.encode_utf8(&mut [0; 4]))
+}
+
+fn shown(c: char) -> impl Iterator<Item = char> {
+    let (shown, count) = if acts(c) { ('?', c.len_utf8()) } else { (c, 1) };
+    std::iter::repeat_n(shown, count)
 }
 
 /// Hides what stands between `://` and the last `@` before the URL's end.

@@ -11,26 +11,26 @@ use super::remote::remote_filesystem;
 use super::scan::ScanError;
 use super::{Coverage, Filter, Inbox, TreeWatch};
 use crate::content::{OpenError, RootDir};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::state::{State, StateError};
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
-    #[error("the folder {} cannot be opened: {reason}", path.display())]
+    #[error("the folder {} cannot be opened: {reason}", printable(path))]
     Root { path: PathBuf, reason: String },
-    #[error("the folder {} is gone or has been replaced", .0.display())]
+    #[error("the folder {} is gone or has been replaced", printable(.0))]
     Replaced(PathBuf),
     #[error(
         "the folder {} is empty and not the directory it was; is a disk not mounted? nothing is done until it is back",
-        .0.display()
+        printable(.0)
     )]
     Unmounted(PathBuf),
     #[error(
         "the folder {} is not the directory it was; is a disk not mounted, or another one? with on_delete = \"mirror\" \
          nothing is done, so that nothing is removed from the branch by mistake; if this is the right one, set \
          on_delete = \"keep\" for the folder, wait until it is watched, and set it back",
-        .0.display()
+        printable(.0)
     )]
     Another(PathBuf),
     #[error("its .oxenignore cannot be used, so nothing is pushed: {0}")]
@@ -73,7 +73,7 @@ pub(super) fn open_root(
     state.set_root_id(options.folder, root.id())?;
     let (watch, coverage) = if options.lasting { watcher_for(&root, inbox) } else { (None, Coverage::Full) };
     if let Coverage::None { reason } = &coverage {
-        warn!(folder = %path.display(), "the folder is not watched: {reason}");
+        warn!(folder = %printable(path), "the folder is not watched: {reason}");
     }
     Ok(OpenedRoot { root, filter, watch, coverage })
 }

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::path::is_printable;
+
 /// A repository on a server: `namespace/name`.
 ///
 /// Invariant, from oxen-server 0.65.2, which answers 400 to anything else: the name matches
@@ -13,9 +15,10 @@ pub struct RepoName {
 
 /// The name of a branch; it may hold slashes.
 ///
-/// Invariant: not empty, at most 255 bytes, segments that are not empty or `.`; no white space, control character,
-/// backslash, `..`, `@{` or any of `~ ^ : ? * [ %`; no `.` at the end; not `@`. These are the names that oxen-server
-/// 0.65.2 takes, but for `%`, which it does not decode where a branch is looked up or committed to.
+/// Invariant: not empty, at most 255 bytes, segments that are not empty or `.`; no white space, control or invisible
+/// character, backslash, `..`, `@{` or any of `~ ^ : ? * [ %`; no `.` at the end; not `@`. These are the names that oxen-server
+/// 0.65.2 takes, but for `%`, which it does not decode where a branch is looked up or committed to, and for what nobody
+/// can see.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BranchName(String);
 
@@ -37,7 +40,7 @@ pub enum NameError {
     Name,
     /// The branch's name breaks the rule.
     #[error(
-        "a branch name is 1 to 255 bytes without spaces, control characters, backslash, \"..\", \"@{{\" or ~ ^ : ? * [ %, does not end with a dot, and each part between slashes is a name"
+        "a branch name is 1 to 255 bytes without spaces, control or invisible characters, backslash, \"..\", \"@{{\" or ~ ^ : ? * [ %, does not end with a dot, and each part between slashes is a name"
     )]
     Branch,
 }
@@ -97,6 +100,7 @@ impl FromStr for BranchName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let bad = |c: char| c.is_whitespace() || c.is_control() || "\\~^:?*[%".contains(c);
         let fine = text.len() <= 255
+            && is_printable(text)
             && !text.contains(bad)
             && !text.contains("..")
             && !text.contains("@{")
@@ -136,8 +140,23 @@ mod tests {
             assert_eq!(good.parse::<BranchName>().unwrap().as_str(), good);
         }
         for bad in [
-            "", "/a", "a/", "a//b", "a b", "a\nb", "..", "a/../b", "a\\b", "a:b", "a%b", "a..b", "a.", "@",
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "a\nb",
+            "..",
+            "a/../b",
+            "a\\b",
+            "a:b",
+            "a%b",
+            "a..b",
+            "a.",
+            "@",
             "a@{1}",
+            "a\u{202e}b",
+            "a\u{200b}",
         ] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad}");
         }

@@ -21,9 +21,28 @@ pub fn printable(name: impl AsRef<OsStr>) -> String {
     shown
 }
 
+/// Whether [`printable`] shows a name as it is.
+pub fn is_printable(name: &str) -> bool {
+    !name.contains(|c: char| c == '\\' || c.is_control() || is_invisible(c))
+}
+
 /// Characters that draw nothing or reorder what stands around them.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -36,5 +55,20 @@ mod tests {
         assert_eq!(printable("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
         assert_eq!(printable(OsStr::from_bytes(b"x\xff\\")), "x\\xff\\\\");
         assert_eq!(printable("exe.\u{202e}gpj"), "exe.\\u{202e}gpj");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_shown_is_one_harmless_line_and_no_two_names_look_the_same(
+            one: Vec<u8>, other: Vec<u8>, text: String,
+        ) {
+            for name in [OsStr::from_bytes(&one), OsStr::new(&text)] {
+                let shown = printable(name);
+                proptest::prop_assert!(!shown.contains(|c: char| c.is_control() || is_invisible(c)), "{shown:?}");
+            }
+            let shown = |bytes| printable(OsStr::from_bytes(bytes));
+            proptest::prop_assert_eq!(shown(&one) == shown(&other), one == other);
+            proptest::prop_assert_eq!(is_printable(&text), printable(&text) == text);
+        }
     }
 }

@@ -1,7 +1,7 @@
 use super::prove::look_up;
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, prove};
-use crate::path::{LocalPath, RepoPath};
+use crate::path::{LocalPath, RepoPath, printable};
 use crate::state::{Change, ChangeKind, Confirmed, FolderKey, State, StateError};
 
 /// Changes sorted by what is known of their paths.
@@ -32,7 +32,7 @@ impl Pusher {
         let (needed, is_new): (Vec<Change>, Vec<bool>) = needed.into_iter().unzip();
         if !confirmed.is_empty() {
             tracing::debug!(
-                folder = %self.options.path.display(), files = confirmed.len(), "on the branch already"
+                folder = %printable(&self.options.path), files = confirmed.len(), "on the branch already"
             );
             self.blocking(move |state| state.confirm_files(folder, &confirmed)).await?;
         }

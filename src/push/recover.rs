@@ -1,6 +1,7 @@
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target};
 use crate::fault_point::{Point, passed};
+use crate::path::printable;
 use crate::state::{BatchTransport, Phase};
 
 impl Pusher {
@@ -27,7 +28,7 @@ impl Pusher {
             // What stayed unproved is found to differ, whoever held the change before.
             paths.into_iter().for_each(|path| self.inbox.add(crate::folder::Hint::Path(path)));
             tracing::info!(
-                folder = %self.options.path.display(), batch = batch.row.id,
+                folder = %printable(&self.options.path), batch = batch.row.id,
                 "a batch that was under way is settled"
             );
         }

@@ -1,6 +1,6 @@
 use super::{Pusher, worker};
 use crate::folder::Hint;
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::state::{Change, ChangeKind, ProblemKind, ProblemRow};
 
 use super::pusher::Failure;
@@ -20,7 +20,7 @@ impl Pusher {
             signature,
         };
         tracing::warn!(
-            folder = %self.options.path.display(), path = %row.path,
+            folder = %printable(&self.options.path), path = %row.path,
             "not pushed: {reason}; it is tried again when it changes, at a reload, and once a day"
         );
         self.status.send_modify(|status| status.quarantined += 1);
@@ -30,7 +30,7 @@ impl Pusher {
 
     /// Drops a change whose file is not what it was; whoever watches the folder looks at it again.
     pub(super) fn drop_change(&self, path: &LocalPath, reason: &dyn std::fmt::Display) {
-        tracing::debug!(folder = %self.options.path.display(), %path, "left out of the batch: {reason}");
+        tracing::debug!(folder = %printable(&self.options.path), %path, "left out of the batch: {reason}");
         self.status.send_modify(|status| status.dropped += 1);
         self.inbox.add(Hint::Path(path.clone()));
     }

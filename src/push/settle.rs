@@ -10,6 +10,7 @@ use crate::content::{RootDir, is_absent, is_file};
 use crate::fault_point::{Point, passed};
 use crate::folder::Hint;
 use crate::oxen::Commit;
+use crate::path::printable;
 use crate::state::{Change, ChangeKind};
 
 impl Pusher {
@@ -113,7 +114,7 @@ impl Pusher {
         let bytes: u64 = proved.iter().map(bytes_of).sum();
         let files = proved.len() - removed;
         tracing::info!(
-            folder = %self.options.path.display(), repo = %self.target.repo, branch = %self.target.branch,
+            folder = %printable(&self.options.path), repo = %self.target.repo, branch = %self.target.branch,
             commit = commit_id.unwrap_or("unknown"), files, removed, bytes, "committed and proved"
         );
         self.status.send_modify(|status| {

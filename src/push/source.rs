@@ -6,7 +6,7 @@ use super::pusher::{Failure, Pusher};
 use super::verdict::Verdict;
 use crate::content::{RootDir, is_absent, read_small};
 use crate::oxen::FileBody;
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::state::{Change, ChangeKind};
 
 /// The folder that content is read from.
@@ -26,7 +26,7 @@ impl Pusher {
             })
             .await?;
         let unusable = |reason: String| {
-            let path = self.options.path.display();
+            let path = printable(&self.options.path);
             Failure::of_surroundings(Verdict::Again, format!("the folder {path} cannot be read: {reason}"))
         };
         match opened {

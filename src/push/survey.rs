@@ -3,7 +3,7 @@ use super::pusher::{Failure, Pusher};
 use super::verdict::Verdict;
 use crate::folder::Hint;
 use crate::oxen::Commit;
-use crate::path::{LocalPath, RepoPath};
+use crate::path::{LocalPath, RepoPath, printable};
 use crate::state::Listing;
 
 const PAGE_SIZE: usize = 2_000;
@@ -38,7 +38,7 @@ impl Pusher {
         }
         let knew_files = self.blocking(move |state| Ok(state.summary(folder)?.files > 0)).await?;
         let (files, lost) = self.list(&head).await?;
-        let path = self.options.path.display();
+        let path = printable(&self.options.path);
         if lost > 0 {
             tracing::warn!(
                 folder = %path, files = lost,

@@ -7,6 +7,7 @@ use super::backoff::Backoff;
 use super::pusher::Failure;
 use super::verdict::Verdict;
 use super::worker::now_ms;
+use crate::path::printable;
 use crate::state::RetryRow;
 
 const fn backoff(base: Duration, cap: Duration) -> Backoff {
@@ -79,7 +80,7 @@ impl Tries {
         }
         let Some(row) = self.row.take() else { return };
         tracing::info!(
-            folder = %pusher.options.path.display(), tries = row.attempts,
+            folder = %printable(&pusher.options.path), tries = row.attempts,
             "pushing again; it had failed with: {}", row.reason
         );
         let folder = pusher.options.folder;
@@ -110,7 +111,7 @@ impl Tries {
         };
         // One line for each change of state, not for each try.
         if self.row.as_ref().is_none_or(|known| known.reason != row.reason) {
-            let folder = pusher.options.path.display();
+            let folder = printable(&pusher.options.path);
             if stopped {
                 tracing::error!(%folder, "pushing stopped: {}", row.reason);
             } else {

@@ -11,6 +11,7 @@ use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
 use super::{Clients, clients, systemd};
 use crate::config::{self, Config, Env, Folder, LoadError};
+use crate::path::printable;
 use crate::state::{Reader, State, StateError};
 use crate::status::{self, ConfigRefused, FolderState, Report};
 
@@ -56,7 +57,7 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let (state, set_aside) = State::open(&config.state_dir, &clients::machine())?;
     if let Some(set_aside) = set_aside {
         tracing::error!(
-            moved_to = %set_aside.moved_to.display(),
+            moved_to = %printable(&set_aside.moved_to),
             "the state could not be used and is rebuilt from the folders and the server: {}", set_aside.reason
         );
     }
@@ -66,7 +67,7 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let mut service = Service::new(config, env, state);
     let cancel = CancellationToken::new();
     let socket = tokio::spawn(status::socket::serve(listener, service.reporter(), cancel.clone()));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "oxen-sync starts");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
     service.start_all();
 
     let mut tick = tokio::time::interval(TICK);

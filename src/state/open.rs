@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use super::{Reader, schema};
 use crate::content::RootId;
 use crate::fault_point::{Point, passed};
+use crate::path::printable;
 
 const FILE: &str = "state.db";
 
@@ -54,11 +55,11 @@ pub enum StateError {
     /// Another oxen-sync owns it.
     #[error(
         "another oxen-sync uses the state directory {}; stop it first, or give this one a state_dir of its own",
-        .0.display()
+        printable(.0)
     )]
     Locked(PathBuf),
     /// The directory cannot be made or written.
-    #[error("cannot use the state directory {}: {source}", path.display())]
+    #[error("cannot use the state directory {}: {source}", printable(path))]
     Directory {
         /// The state directory or a file in it.
         path: PathBuf,

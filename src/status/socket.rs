@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Report;
+use crate::path::printable;
 
 /// Makes a report; may block.
 pub type Reporter = Arc<dyn Fn() -> Result<Report, String> + Send + Sync>;
@@ -72,13 +73,13 @@ pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(format!(
                 "cannot ask the service at {}: {error}; ask as root, or as the user it runs as",
-                path.display()
+                printable(&path)
             ));
         }
-        Err(error) => return Err(format!("cannot ask the service at {}: {error}", path.display())),
+        Err(error) => return Err(format!("cannot ask the service at {}: {error}", printable(&path))),
     }
     let failed =
-        |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
+        |error: reqwest::Error| format!("the service at {} does not answer: {error}", printable(&path));
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .unix_socket(path.clone())
@@ -89,7 +90,7 @@ pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
     let answer = client.get("http://localhost/status").send().await.map_err(failed)?;
     if !answer.status().is_success() {
         let reason = answer.text().await.map_err(failed)?;
-        return Err(format!("the service at {} cannot report: {reason}", path.display()));
+        return Err(format!("the service at {} cannot report: {reason}", printable(&path)));
     }
     answer.json().await.map(Some).map_err(failed)
 }

@@ -19,7 +19,7 @@ use self::session::Session;
 pub use self::status::{IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};
-use crate::path::RepoPath;
+use crate::path::{RepoPath, printable};
 use crate::state::{Change, FolderKey, State};
 
 /// What an intake is to do.
@@ -77,7 +77,7 @@ pub async fn run(
         });
         // One line for each change of state, not for each try.
         if told.as_ref() != Some(&reason) {
-            warn!(folder = %options.path.display(), "folder cannot be used: {reason}");
+            warn!(folder = %printable(&options.path), "folder cannot be used: {reason}");
             told = Some(reason);
         }
         if !options.lasting {

@@ -18,7 +18,7 @@ use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
 use super::{IntakeOptions, IntakePhase, IntakeStatus, problems};
 use crate::blocking::{blocking, joined};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
 
 /// Settling paths beyond which neither hints nor findings are taken in; they wait where they are.
@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
                     None => if self.scan_ended().await? {
                         last_scan = Instant::now();
                         if told.take().is_some() {
-                            info!(folder = %self.options.path.display(), "the folder can be used again");
+                            info!(folder = %printable(&self.options.path), "the folder can be used again");
                         }
                     },
                 },
@@ -258,7 +258,7 @@ impl<'a> Session<'a> {
         let (whole, start) = (scan.whole, scan.start.clone());
         let summary = scan.summary().await?;
         debug!(
-            folder = %self.options.path.display(),
+            folder = %printable(&self.options.path),
             files = summary.files, dirs = summary.dirs, complete = summary.complete, "scan ended"
         );
         if whole {
@@ -347,7 +347,7 @@ impl<'a> Session<'a> {
 
     fn report_problem(&self, row: &ProblemRow) {
         warn!(
-            folder = %self.options.path.display(), path = %row.path, kind = %row.kind,
+            folder = %printable(&self.options.path), path = %row.path, kind = %row.kind,
             "not pushed: {}", row.reason
         );
     }
@@ -379,11 +379,11 @@ impl<'a> Session<'a> {
         if kind != std::mem::discriminant(&self.coverage) {
             match &by_now {
                 Coverage::Partial { watched, missing, reason } => warn!(
-                    folder = %self.options.path.display(), watched, missing,
+                    folder = %printable(&self.options.path), watched, missing,
                     "not all directories are watched, and everything is scanned every {} s: {reason}",
                     UNCOVERED_RESCAN.as_secs()
                 ),
-                _ => info!(folder = %self.options.path.display(), "all directories are watched"),
+                _ => info!(folder = %printable(&self.options.path), "all directories are watched"),
             }
         }
         self.coverage = by_now;

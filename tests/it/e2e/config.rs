@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxen_sync::oxen::{Op, RepoName};
+use oxen_sync::path::printable;
 use oxen_sync::status::Report;
 use tokio::time::Instant;
 
@@ -48,7 +49,7 @@ impl Second {
             {
                 return start.elapsed();
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "{} never arrives", self.path.display());
+            assert!(start.elapsed() < Duration::from_secs(30), "{} never arrives", printable(&self.path));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

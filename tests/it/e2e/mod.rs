@@ -21,6 +21,7 @@ mod push;
 mod restore;
 mod soak;
 mod status;
+mod terminal;
 mod tree;
 mod trouble;
 mod work;
