@@ -5,6 +5,7 @@ mod clock;
 mod config;
 mod crashes;
 mod disks;
+mod escape;
 mod folder;
 mod fuse;
 mod hard_cases;
