@@ -13,6 +13,7 @@ use crate::folder::Filter;
 use crate::oxen::Client;
 use crate::path::{LocalPath, printable};
 use crate::service::Clients;
+use crate::state::is_open_to_others;
 
 /// How a thing that was tried came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,6 +109,10 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
             "{} cannot be written: {error}; give it to the user that runs oxen-sync",
             printable(existing)
         );
+        return findings.add(Level::Failure, what, detail);
+    }
+    if dir.metadata().is_ok_and(|found| is_open_to_others(&found)) {
+        let detail = format!("others can write to {0}; run: chmod go-w {0}", printable(dir));
         return findings.add(Level::Failure, what, detail);
     }
     let socket = crate::status::socket::path(dir);

@@ -14,10 +14,14 @@ mod status;
 pub use args::{Cli, Command};
 pub use exit::Exit;
 
+use rustix::fs::Mode;
+
 use crate::config::Env;
 
 /// Runs the command that was typed.
 pub async fn main(cli: Cli) -> Exit {
+    // State and socket are for their owner alone from the first moment on; what replaces a file keeps the file's mode.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let bars = log::init(cli.log.as_deref());
     let env = Env::of_process();
     match cli.command {

@@ -18,5 +18,5 @@ pub use files::{Confirmed, FileRow, KnownFile, Reader};
 pub use history::{CommitRow, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::Listing;
-pub use open::{FolderKey, SetAside, State, StateError};
+pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};
 pub use problems::{ProblemKind, ProblemRow};

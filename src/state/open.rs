@@ -66,6 +66,9 @@ pub enum StateError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Whoever can write into it can put another database into the place of ours.
+    #[error("others can write to the state directory {path}; run: chmod go-w {path}", path = printable(.0))]
+    OpenToOthers(PathBuf),
     /// SQLite says no.
     #[error("the state database failed: {}; {}", .0, advice(.0))]
     Database(#[from] rusqlite::Error),
@@ -81,6 +84,11 @@ fn advice(error: &rusqlite::Error) -> &'static str {
     }
 }
 
+/// Whether others than its owner can write to a directory.
+pub fn is_open_to_others(dir: &fs::Metadata) -> bool {
+    dir.permissions().mode() & 0o022 != 0
+}
+
 impl State {
     /// Opens the state in `dir` for this process alone, making the directory (mode 0700) and the database where they
     /// are missing. A database that is broken, of another version or of another `machine` is renamed, and a new one
@@ -94,6 +102,9 @@ impl State {
             move |source| StateError::Directory { path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+        if is_open_to_others(&fs::metadata(dir).map_err(failed(dir))?) {
+            return Err(StateError::OpenToOthers(dir.to_path_buf()));
+        }
         let lock_path = dir.join("lock");
         let lock = File::options()
             .create(true)
@@ -333,6 +344,22 @@ mod tests {
         assert!(matches!(State::open(dir.path(), ""), Err(StateError::Locked(_))));
         drop(state);
         State::open(dir.path(), "").unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, is_taken) in
+            [(0o777, false), (0o1777, false), (0o770, false), (0o755, true), (0o700, true)]
+        {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let opened = State::open(dir.path(), "");
+            assert_eq!(opened.is_ok(), is_taken, "{mode:o}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("run: chmod go-w /"), "{error}");
+            }
+        }
+        assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 
     #[test]

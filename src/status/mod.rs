@@ -3,6 +3,7 @@
 //! A running service answers on a Unix socket in its state directory ([`socket`]); beside or without it, the state
 //! itself says what is known.
 
+mod limit;
 mod report;
 pub mod socket;
 mod text;

@@ -11,10 +11,15 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Report;
+use super::limit::Limited;
 use crate::path::printable;
+
+/// Reports made at once: each takes a thread that work may need.
+const REPORTS_MAX: usize = 4;
 
 /// Makes a report; may block.
 pub type Reporter = Arc<dyn Fn() -> Result<Report, String> + Send + Sync>;
@@ -34,7 +39,7 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The directory lets only its owner in, so there is no moment in which another could connect.
+    // The process's mask and the directory let nobody else in, so there is no moment in which another could connect.
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
@@ -43,8 +48,10 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 /// Answers until `cancel`, then removes the socket.
 pub async fn serve(listener: UnixListener, reporter: Reporter, cancel: CancellationToken) {
     let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
-    let app = Router::new().route("/status", get(status)).with_state(reporter);
-    let served = axum::serve(listener, app).with_graceful_shutdown(async move { cancel.cancelled().await });
+    let asked = Arc::new(Semaphore::new(REPORTS_MAX));
+    let app = Router::new().route("/status", get(status)).with_state((reporter, asked));
+    let served = axum::serve(Limited::new(listener), app)
+        .with_graceful_shutdown(async move { cancel.cancelled().await });
     if let Err(error) = served.await {
         tracing::warn!("the status socket failed: {error}");
     }
@@ -53,7 +60,10 @@ pub async fn serve(listener: UnixListener, reporter: Reporter, cancel: Cancellat
     }
 }
 
-async fn status(State(reporter): State<Reporter>) -> Result<Json<Report>, (StatusCode, String)> {
+async fn status(
+    State((reporter, asked)): State<(Reporter, Arc<Semaphore>)>,
+) -> Result<Json<Report>, (StatusCode, String)> {
+    let _turn = asked.acquire().await;
     let made = tokio::task::spawn_blocking(move || reporter()).await;
     let failed = |reason: String| (StatusCode::INTERNAL_SERVER_ERROR, reason);
     Ok(Json(made.map_err(|error| failed(error.to_string()))?.map_err(failed)?))

@@ -21,6 +21,7 @@ mod proof;
 mod push;
 mod restore;
 mod soak;
+mod socket;
 mod status;
 mod terminal;
 mod tree;
