@@ -2,6 +2,8 @@
 
 use ignore::gitignore::GitignoreBuilder;
 
+use crate::path::printable;
+
 /// Names that are left out unless the config says `default_excludes = false`: what programs write on the way to
 /// a finished file, and what file systems keep for themselves. They stand before a folder's own `exclude`,
 /// where `!PATTERN` takes a name back in.
@@ -78,10 +80,12 @@ pub(super) fn fault(pattern: &str) -> Option<String> {
     }
     let mut builder = GitignoreBuilder::new("/");
     let fault = builder.add_line(None, pattern).err().or_else(|| builder.build().err())?;
-    Some(match fault {
+    let why = match fault {
         ignore::Error::Glob { err, .. } => err,
         other => other.to_string(),
-    })
+    };
+    // It may speak of the characters of the pattern.
+    Some(why.split('\\').map(printable).collect::<Vec<_>>().join("\\"))
 }
 
 #[cfg(test)]

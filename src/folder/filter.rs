@@ -4,11 +4,13 @@ use std::path::Path;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::content::{OpenError, RootDir};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 
 /// The file in a folder that may leave more of it out.
 pub(super) const IGNORE_FILE: &str = ".oxenignore";
-const IGNORE_FILE_MAX: u64 = 1024 * 1024;
+/// Whoever may write into the folder may write this one. Its patterns take some 600 times its size while they are made
+/// ready.
+const IGNORE_FILE_MAX: u64 = 128 << 10;
 
 /// Which paths of a folder count: patterns with gitignore's meaning.
 ///
@@ -23,9 +25,9 @@ pub struct Filter {
 #[derive(Debug, thiserror::Error)]
 #[error("the pattern \"{pattern}\" cannot be read: {reason}")]
 pub struct FilterError {
-    /// The pattern as it was written.
+    /// The pattern, printable: whoever may write into the folder may have written it.
     pub pattern: String,
-    /// What is wrong with it.
+    /// What is wrong with it, printable.
     pub reason: String,
 }
 
@@ -38,8 +40,8 @@ pub enum IgnoreFileError {
     /// It is not text.
     #[error("{0}")]
     Read(#[from] std::io::Error),
-    /// It is larger than 1 MiB.
-    #[error("it is larger than 1 MiB")]
+    /// It is larger than 128 KiB.
+    #[error("it is larger than 128 KiB")]
     TooLarge,
     /// A line of it is no pattern.
     #[error(transparent)]
@@ -110,8 +112,8 @@ impl Filter {
 
 fn build<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Gitignore, FilterError> {
     let failed = |pattern: &str, error: ignore::Error| FilterError {
-        pattern: pattern.to_owned(),
-        reason: error.to_string(),
+        pattern: printable(pattern),
+        reason: printable(error.to_string()),
     };
     let mut builder = GitignoreBuilder::new("");
     for pattern in patterns {
@@ -178,5 +180,103 @@ mod tests {
     fn a_pattern_that_cannot_be_read_is_named() {
         let error = Filter::new(["a", "[z-a]"], [], "").unwrap_err();
         assert_eq!(error.pattern, "[z-a]");
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_too_large_stops_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        let filter = || Filter::of_folder(&[], &[], &root);
+        let lines = |max: u64| "*.tmp\n".repeat(usize::try_from(max / 6).unwrap());
+        std::fs::write(dir.path().join(IGNORE_FILE), lines(IGNORE_FILE_MAX)).unwrap();
+        assert!(filter().unwrap().excludes_file(&local("x.tmp")));
+        std::fs::write(dir.path().join(IGNORE_FILE), lines(IGNORE_FILE_MAX) + "*.tmp\n").unwrap();
+        assert!(matches!(filter(), Err(IgnoreFileError::TooLarge)));
+    }
+
+    #[test]
+    fn a_pattern_is_only_ever_shown_as_text() {
+        let error = Filter::new(["[z-a]\u{1b}[2J\u{202e}"], [], "").unwrap_err();
+        assert!(crate::path::is_printable(&error.to_string().replace('\\', "")), "{error:?}");
+    }
+
+    mod fuzz {
+        use super::*;
+        use proptest::prelude::*;
+
+        /// Text that is likely to mean something in a pattern.
+        const PATTERN: &str = r"(\*|\*\*|\?|!|/|#|\\|\[[!^]?[ab/-]{0,3}\]?|\{[ab,]{0,4}\}?|[ab .]){0,8}";
+        const PATH: &str = "[ab#! .]{1,3}(/[ab]{1,2}){0,4}";
+
+        proptest! {
+            #[test]
+            fn what_lies_in_an_excluded_directory_is_excluded(
+                exclude in prop::collection::vec(PATTERN, 0..6),
+                include in prop::collection::vec(PATTERN, 0..3),
+                file: String,
+                path in PATH,
+            ) {
+                let texts = |list: &[String]| list.to_vec();
+                let (exclude, include) = (texts(&exclude), texts(&include));
+                let filter = Filter::new(
+                    exclude.iter().map(String::as_str), include.iter().map(String::as_str), &file,
+                );
+                let (Ok(filter), Some(path)) = (filter, LocalPath::new(Path::new(&path))) else { return Ok(()) };
+                let mut above = path.parent();
+                let mut is_in_excluded = false;
+                while let Some(dir) = above {
+                    is_in_excluded |= filter.excludes_dir(&dir);
+                    above = dir.parent();
+                }
+                if is_in_excluded {
+                    prop_assert!(filter.excludes_file(&path) && filter.excludes_dir(&path), "{path}");
+                }
+                // Asking again changes nothing.
+                prop_assert_eq!(filter.excludes_file(&path), filter.clone().excludes_file(&path));
+            }
+
+            #[test]
+            fn any_text_is_an_ignore_file_or_told_in_one_harmless_line(text: String, lines: Vec<String>, path: Vec<u8>) {
+                use std::os::unix::ffi::OsStrExt;
+                for text in [text, lines.join("\n")] {
+                    match Filter::new([], [], &text) {
+                        Ok(filter) => {
+                            if let Some(path) = LocalPath::from_bytes(&path) {
+                                let _ = (filter.excludes_file(&path), filter.excludes_dir(&path));
+                            }
+                            let _ = filter.excludes_file(&LocalPath::root().join(std::ffi::OsStr::from_bytes(b"\xff")));
+                        }
+                        Err(error) => {
+                            let shown = error.to_string().replace('\\', "");
+                            prop_assert!(crate::path::is_printable(&shown), "{shown:?}");
+                        }
+                    }
+                }
+            }
+
+            #[test]
+            fn no_pattern_makes_a_name_cost_more_than_a_moment(pattern in r"(\*|\*\*/|\?|[ab]|\[a-b\]|\{a,b\}){1,60}") {
+                let start = std::time::Instant::now();
+                if let Ok(filter) = Filter::new([pattern.as_str()], [], "") {
+                    let name = format!("{}c", "ab/".repeat(80) + &"a".repeat(250));
+                    filter.excludes_file(&local(&name));
+                }
+                prop_assert!(start.elapsed() < std::time::Duration::from_secs(5), "{pattern}");
+            }
+
+            #[test]
+            fn what_the_config_takes_for_a_pattern_can_be_used(pattern in PATTERN) {
+                let text = format!(
+                    "[server]\nurl = \"http://localhost\"\n[author]\nname = \"a\"\nemail = \"a@b\"\n[[folder]]\n\
+                     path = \"/a\"\nrepo = \"lab/a1\"\nexclude = [{}]\n",
+                    toml::Value::String(pattern)
+                );
+                let env = crate::config::Env { home: Some("/h".into()), ..Default::default() };
+                if let Ok(config) = crate::config::parse(&text, Path::new("/c.toml"), &env) {
+                    let exclude = &config.folders[0].exclude;
+                    prop_assert!(Filter::new(exclude.iter().map(String::as_str), [], "").is_ok());
+                }
+            }
+        }
     }
 }

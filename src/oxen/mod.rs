@@ -28,6 +28,8 @@ mod client;
 mod commit;
 mod error;
 mod fit;
+#[cfg(test)]
+mod fuzz;
 mod multipart;
 mod name;
 mod place;

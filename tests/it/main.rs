@@ -9,6 +9,7 @@
 mod contract;
 mod e2e;
 mod faults;
+mod fuzz;
 mod hostile;
 #[path = "../standin/mod.rs"]
 mod standin;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::path::RepoPath;
 
+mod fuzz;
 mod reference;
 
 const SMALLEST: &str = r#"[server]
