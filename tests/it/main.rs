@@ -11,6 +11,7 @@ mod e2e;
 mod faults;
 mod fuzz;
 mod hostile;
+mod security;
 #[path = "../standin/mod.rs"]
 mod standin;
 mod support;
