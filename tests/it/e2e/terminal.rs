@@ -193,3 +193,37 @@ async fn what_a_server_says_is_only_ever_shown_as_text() {
         standin.clear_faults();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_bars_draw_names_and_reasons_as_text() {
+    let site = Arc::new(Site::standin().await);
+    let standin = site.as_standin().unwrap();
+    let rig = Rig::new(&site, "");
+    let folder = rig.dir().join(EVIL);
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join(EVIL), "1").unwrap();
+    let path = toml::Value::String(folder.to_str().unwrap().to_owned()).to_string();
+    rig.write_config(
+        &rig.config_text().replace(&format!("path = {:?}", rig.folder), &format!("path = {path}")),
+    );
+    // Time to draw, and a reason to show.
+    let body = json!({"status": "error", "status_description": EVIL}).to_string();
+    standin.fault(Rule::any(Action::reply(500, &body)));
+    let push = format!("{} push --config {:?}", env!("CARGO_BIN_EXE_oxen-sync"), rig.config);
+    let drawn = tokio::task::spawn_blocking(move || {
+        // A terminal that keeps what is drawn on it.
+        std::process::Command::new("script")
+            .args(["-qec", &push, "/dev/null"])
+            .env("TERM", "xterm")
+            .output()
+            .unwrap()
+    });
+    let drawn = drawn.await.unwrap();
+    let shown = String::from_utf8(drawn.stdout).unwrap();
+    assert!(drawn.status.success() && shown.contains("files pushed"), "{shown:?}");
+    assert!(shown.contains("]0;owned"), "the folder is named: {shown:?}");
+    for harm in ["\u{1b}]0;owned", "\u{7}", "\u{9b}", "\u{202e}", "\n2026-01-01"] {
+        assert!(!shown.contains(harm), "{harm:?} is drawn: {shown:?}");
+    }
+    assert!(standin.tree(&rig.repo.to_string(), "main").contains_key(EVIL));
+}
