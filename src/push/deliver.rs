@@ -90,12 +90,11 @@ impl Pusher {
     fn not_there(&self, said_yes: bool, unproved: &[Change]) -> Failure {
         let example = unproved.first().map(|change| change.path.to_string()).unwrap_or_default();
         let count = unproved.len();
+        // What was said to be committed may still lie in its workspace; the next look sweeps it away.
         self.target.doubt();
         if said_yes {
             self.lock_unproved().extend(unproved.iter().map(|change| change.path.clone()));
             self.put_in_doubt.store(true, Ordering::Relaxed);
-            // What was said to be committed may still lie in its workspace.
-            self.swept.store(false, Ordering::Relaxed);
         }
         let reason = match said_yes {
             true => format!(

@@ -9,7 +9,6 @@ use oxen_sync::status::{FolderState, Report};
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
-use super::names::peak_memory_kib;
 use crate::hostile::endless;
 use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
@@ -51,7 +50,7 @@ async fn answers_without_end_cost_little_memory() {
     rig.write_config(&honest);
     rig.assert_all_holds().await;
     assert_eq!(standin.faults_left(), 0);
-    let peak = peak_memory_kib(rig.pid());
+    let peak = rig.peak_memory_kib();
     assert!(peak < 256 << 10, "{peak} KiB of memory at the most");
     rig.stop().await;
 }

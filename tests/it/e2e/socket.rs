@@ -106,6 +106,6 @@ async fn a_hostile_client_of_the_socket_is_left_to_itself() {
     rig.settled().await;
     drop(held);
     rig.assert_all_holds().await;
-    assert!(super::names::peak_memory_kib(rig.pid()) < 128 << 10);
+    assert!(rig.peak_memory_kib() < 128 << 10);
     rig.stop().await;
 }
