@@ -20,6 +20,8 @@
 //! - A file is only blamed for what is known to be its fault, or when others of its batch went through; else the server is
 //!   in trouble, and waiting helps. What the branch is known to hold is compared with it at the start, after trouble and on
 //!   a timer.
+//! - Nothing goes from a branch unless its folder was seen without it, and a folder that lost too much at once is asked
+//!   about ([`plan::Brake`]). Removals wait in the database, where they survive a crash and fill no queue.
 //! - Queues are bounded everywhere. What does not fit waits where it is: in the folder.
 //!
 //! # The house

@@ -47,7 +47,7 @@ pub enum Command {
         /// Only these folders of the config; all when none is given
         folders: Vec<PathBuf>,
         /// Print the outcome as JSON: {"whole": bool, "folders": [{"path", "whole", "files", "removed", "bytes",
-        /// "commits", "problems": [{"path", "kind", "reason"}], "failure"}]}, or, where nothing could be begun,
+        /// "commits", "held", "problems": [{"path", "kind", "reason"}], "failure"}]}, or, where nothing could be begun,
         /// {"error", "problems"}
         #[arg(long)]
         json: bool,
@@ -74,6 +74,21 @@ pub enum Command {
         /// Print the report as JSON; src/status/report.rs describes its fields, and none is ever removed
         #[arg(long)]
         json: bool,
+    },
+    /// Let go removals that the brake of on_delete = "mirror" holds
+    ///
+    /// A folder that loses many of its files at once keeps them on the branch until this says that they are to go from
+    /// there too. A running service removes them at once, else the next start or push does. Their earlier versions stay
+    /// in the history.
+    #[command(
+        after_help = "Examples:\n  oxen-sync release /data/camera --config rig.toml\n  oxen-sync release --config rig.toml"
+    )]
+    Release {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
     },
     /// Add a folder to the config file, keeping everything else in it as it is
     #[command(

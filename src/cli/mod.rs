@@ -8,6 +8,7 @@ mod log;
 mod out;
 mod progress;
 mod push;
+mod release;
 mod run;
 mod status;
 
@@ -29,6 +30,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env, bars).await,
         Command::Check { config, json } => check::run(&config.file(), json, env).await,
         Command::Status { config, json } => status::run(&config.file(), json, env).await,
+        Command::Release { config, folders } => release::run(&config.file(), &folders, &env).await,
         Command::Add(options) => add::run(options, &env),
     }
 }

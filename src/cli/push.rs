@@ -27,6 +27,7 @@ struct FolderJson {
     removed: u64,
     bytes: u64,
     commits: u64,
+    held: u64,
     problems: Vec<ProblemJson>,
     failure: Option<String>,
 }
@@ -71,8 +72,12 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, b
     let printed = if json {
         print_json(&Outcome { whole, folders: outcomes.iter().map(as_json).collect() })
     } else {
-        let mut text: String = outcomes.iter().map(block).collect();
-        let verdict = if whole { "everything is on the server" } else { "NOT everything is on the server" };
+        let mut text: String = outcomes.iter().map(|outcome| block(file, outcome)).collect();
+        let verdict = match (whole, outcomes.iter().all(FolderOutcome::is_pushed)) {
+            (true, _) => "everything is on the server",
+            (false, true) => "everything is on the server, and REMOVALS ARE HELD",
+            (false, false) => "NOT everything is on the server",
+        };
         let _ = writeln!(text, "{verdict} in {:.1} s", started.elapsed().as_secs_f64());
         print(&text)
     };
@@ -83,7 +88,7 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, b
     }
 }
 
-fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
+pub(super) fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
     if wanted.is_empty() {
         return Ok(config.folders.clone());
     }
@@ -104,8 +109,8 @@ fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
 }
 
 /// What is said of a folder.
-fn block(outcome: &FolderOutcome) -> String {
-    let FolderOutcome { folder, push, intake, problems, failure } = outcome;
+fn block(config: &Path, outcome: &FolderOutcome) -> String {
+    let FolderOutcome { folder, push, intake, problems, held, failure } = outcome;
     let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut text = format!("{}\n", folder.id());
     let mut line = |words: String| text = format!("{text}  {words}\n");
@@ -130,6 +135,13 @@ fn block(outcome: &FolderOutcome) -> String {
     if push.dropped > 0 {
         line(format!("{} changed while they were pushed; run it again", plural(push.dropped, "file")));
     }
+    if let Some(held) = held {
+        line(format!(
+            "{} held: the folder lost too many files at once, so the branch keeps them; if they are to go there too: {}",
+            plural(held.files, "removal"),
+            config::release_command(config, &folder.path)
+        ));
+    }
     if let Some(failure) = failure {
         line(format!("failed: {failure}"));
     }
@@ -137,7 +149,7 @@ fn block(outcome: &FolderOutcome) -> String {
 }
 
 fn as_json(outcome: &FolderOutcome) -> FolderJson {
-    let FolderOutcome { folder, push, problems, failure, .. } = outcome;
+    let FolderOutcome { folder, push, problems, held, failure, .. } = outcome;
     FolderJson {
         path: printable(&folder.path),
         whole: outcome.is_whole(),
@@ -145,6 +157,7 @@ fn as_json(outcome: &FolderOutcome) -> FolderJson {
         removed: push.files_removed,
         bytes: push.bytes_pushed,
         commits: push.commits,
+        held: held.map_or(0, |held| held.files),
         problems: problems
             .iter()
             .map(|row| ProblemJson {

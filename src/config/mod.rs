@@ -35,7 +35,9 @@ pub use env::Env;
 pub use key::{ApiKey, KeyError, KeySource, find_key};
 pub use load::{LoadError, load, parse, read, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
-pub use model::{Author, BatchLimits, Config, Folder, OnDelete, Server, Settle, Transport};
+pub use model::{
+    Author, BatchLimits, Config, DeleteBrake, Folder, OnDelete, Server, Settle, Transport, release_command,
+};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use problem::{Problem, Problems};
 pub(crate) use small_file::{SmallFileError, read_small};

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,18 @@ pub struct Config {
     pub author: Author,
     /// The folders, in the file's order.
     pub folders: Vec<Folder>,
+}
+
+/// What a person types to let go what the brake holds of the folder at `path` in the config `file`.
+pub fn release_command(file: &Path, path: &Path) -> String {
+    format!("oxen-sync release {} --config {}", quoted(path), quoted(file))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Who signs the commits.
@@ -120,6 +132,8 @@ pub struct Folder {
     pub transport: Transport,
     /// What a file's removal does to the branch.
     pub on_delete: OnDelete,
+    /// When removals are held until someone lets them go.
+    pub delete_brake: DeleteBrake,
     /// The commit message.
     pub message: MessageTemplate,
 }
@@ -157,6 +171,16 @@ pub struct BatchLimits {
     pub max_files: usize,
     /// Bytes in one batch; a larger file makes a batch of its own.
     pub max_bytes: u64,
+}
+
+/// When removals from the branch are held: when the folder has lost at least `files` files at once, and more than
+/// `share_percent` of all it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeleteBrake {
+    /// 0 to 100; nothing is ever held at 100.
+    pub share_percent: u64,
+    /// At least 1.
+    pub files: u64,
 }
 
 /// Which of the server's ways a batch takes.

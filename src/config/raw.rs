@@ -62,6 +62,7 @@ pub(super) struct Settings {
     pub(super) rescan_interval: Option<Spanned<Duration>>,
     pub(super) transport: Option<Spanned<String>>,
     pub(super) on_delete: Option<Spanned<String>>,
+    pub(super) delete_brake: RawDeleteBrake,
     pub(super) message: Option<Spanned<String>>,
 }
 
@@ -77,6 +78,12 @@ pub(super) struct RawBatch {
     pub(super) max_wait: Option<Spanned<Duration>>,
     pub(super) max_files: Option<Spanned<u64>>,
     pub(super) max_bytes: Option<Spanned<u64>>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct RawDeleteBrake {
+    pub(super) share: Option<Spanned<u64>>,
+    pub(super) files: Option<Spanned<u64>>,
 }
 
 impl Raw {
@@ -219,6 +226,13 @@ impl Settings {
             rescan_interval: table.duration("rescan_interval", findings),
             transport: table.string("transport", findings),
             on_delete: table.string("on_delete", findings),
+            delete_brake: table
+                .table("delete_brake", schema::DELETE_BRAKE, "delete_brake.", findings)
+                .map(|brake| RawDeleteBrake {
+                    share: brake.percent("share", findings),
+                    files: brake.integer("files", findings),
+                })
+                .unwrap_or_default(),
             message: table.string("message", findings),
         }
     }
@@ -252,6 +266,10 @@ impl Settings {
             rescan_interval: pick(&self.rescan_interval, &defaults.rescan_interval),
             transport: pick(&self.transport, &defaults.transport),
             on_delete: pick(&self.on_delete, &defaults.on_delete),
+            delete_brake: RawDeleteBrake {
+                share: pick(&self.delete_brake.share, &defaults.delete_brake.share),
+                files: pick(&self.delete_brake.files, &defaults.delete_brake.files),
+            },
             message: pick(&self.message, &defaults.message),
         }
     }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Finding;
 use super::schema::help_for_unknown;
-use super::units::{parse_duration, parse_size};
+use super::units::{parse_duration, parse_percent, parse_size};
 use crate::path::printable;
 
 /// A table of the document, read key by key.
@@ -144,6 +144,19 @@ impl<'d> Table<'d> {
                 )
             }),
             DeValue::Integer(_) => unsigned(value).ok_or(None),
+            _ => Err(None),
+        })
+    }
+
+    /// A share of a whole, in percent.
+    pub(super) fn percent(&self, key: &str, findings: &mut Vec<Finding>) -> Option<Spanned<u64>> {
+        self.typed(key, "a share such as \"50%\"", findings, |value| match value {
+            DeValue::String(text) => parse_percent(text)
+                .ok_or_else(|| Some("write a whole number and a percent sign, in quotes".to_owned())),
+            DeValue::Integer(_) => {
+                let shown = unsigned(value).map_or("50".to_owned(), |number| number.to_string());
+                Err(Some(format!("write \"{shown}%\" if percent are meant")))
+            }
             _ => Err(None),
         })
     }

@@ -34,6 +34,7 @@ pub(super) const FOLDER: &[&str] = &[
     "rescan_interval",
     "transport",
     "on_delete",
+    "delete_brake",
     "message",
 ];
 
@@ -44,6 +45,8 @@ pub(super) const SETTLE: &[&str] = &["quiet", "max_wait"];
 
 pub(super) const BATCH: &[&str] = &["quiet", "max_wait", "max_files", "max_bytes"];
 
+pub(super) const DELETE_BRAKE: &[&str] = &["share", "files"];
+
 /// The tables as a person would name them.
 pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("the top of the file", TOP),
@@ -52,6 +55,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("[[folder]]", FOLDER),
     ("settle", SETTLE),
     ("batch", BATCH),
+    ("delete_brake", DELETE_BRAKE),
 ];
 
 /// What to say about a key that the table with the keys `known` does not have.

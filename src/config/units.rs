@@ -37,6 +37,12 @@ pub(super) fn show_size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// Reads "50%".
+pub(super) fn parse_percent(text: &str) -> Option<u64> {
+    let number = text.trim().strip_suffix('%')?.trim_end();
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +84,16 @@ mod tests {
         }
         for bad in ["", "MiB", "-1MiB", "1 parsec", "1,5GiB"] {
             assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_as_written() {
+        for (text, percent) in [("50%", 50), (" 7 % ", 7), ("0%", 0), ("200%", 200)] {
+            assert_eq!(parse_percent(text), Some(percent), "{text}");
+        }
+        for bad in ["", "%", "50", "+5%", "-5%", "0.5%", "5%%", "99999999999999999999%"] {
+            assert_eq!(parse_percent(bad), None, "{bad}");
         }
     }
 

@@ -12,8 +12,8 @@ use super::problem::Finding;
 use super::raw::{Raw, RawAuthor, RawFolder, Settings};
 use super::servers::{default_server, named_server, servers};
 use super::{
-    Author, BatchLimits, Config, DEFAULT_EXCLUDES, Env, Folder, MessageTemplate, OnDelete, Server, Settle,
-    Transport, check,
+    Author, BatchLimits, Config, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate, OnDelete,
+    Server, Settle, Transport, check,
 };
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Refusal, RepoPath};
@@ -38,6 +38,7 @@ const BATCH: BatchLimits = BatchLimits {
     max_files: 5000,
     max_bytes: 4 * GIB,
 };
+const DELETE_BRAKE: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };
 const RESCAN_INTERVAL: Duration = minutes(60);
 
 /// The config, or `None` where `findings` say why not.
@@ -131,6 +132,7 @@ fn build_folder(
         rescan_interval: common.rescan_interval,
         transport: common.transport,
         on_delete: common.on_delete,
+        delete_brake: common.delete_brake,
         message: common.message?,
     })
 }
@@ -150,6 +152,7 @@ struct Checked {
     rescan_interval: Duration,
     transport: Transport,
     on_delete: OnDelete,
+    delete_brake: DeleteBrake,
     message: Option<MessageTemplate>,
 }
 
@@ -211,6 +214,7 @@ fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
             OnDelete::ALL,
             findings,
         ),
+        delete_brake: delete_brake(raw, findings),
         message: match &raw.message {
             Some(message) => check::parsed("message", message, findings),
             None => Some(MessageTemplate::default()),
@@ -270,6 +274,25 @@ fn batch(raw: &Settings, findings: &mut Vec<Finding>) -> BatchLimits {
         check::quiet_before_max_wait("batch", (quiet, batch.quiet), (max_wait, batch.max_wait), findings);
     }
     batch
+}
+
+fn delete_brake(raw: &Settings, findings: &mut Vec<Finding>) -> DeleteBrake {
+    let raw = &raw.delete_brake;
+    let (share, files) = (raw.share.as_ref(), raw.files.as_ref());
+    let percent = |number: u64| format!("\"{number}%\"");
+    let count = |number: u64| number.to_string();
+    let (share_name, files_name) = ("delete_brake.share", "delete_brake.files");
+    DeleteBrake {
+        share_percent: check::within(
+            share_name,
+            share,
+            DELETE_BRAKE.share_percent,
+            &(0..=100),
+            percent,
+            findings,
+        ),
+        files: check::within(files_name, files, DELETE_BRAKE.files, &(1..=1_000_000_000), count, findings),
+    }
 }
 
 fn remote_dir(value: &Spanned<String>, findings: &mut Vec<Finding>) -> Option<RepoPath> {

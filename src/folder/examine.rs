@@ -8,7 +8,7 @@ use super::{Due, Filter};
 use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
 use crate::path::{LocalPath, RepoPath};
 use crate::state::{
-    Change, ChangeKind, Confirmed, FileRow, FolderKey, ProblemKind, ProblemRow, State, StateError,
+    Change, ChangeKind, Confirmed, FileRow, FolderKey, Presence, ProblemKind, ProblemRow, State, StateError,
 };
 
 /// What an examination found.
@@ -20,6 +20,8 @@ pub enum Examined {
     Moving(Option<Signature>),
     /// It is a directory.
     Directory,
+    /// It is gone, and waits for someone to say that it may go from the branch; that is written down.
+    Removed,
     /// It is finished and differs from the branch.
     Finished(Change),
     /// It cannot be taken as it is; the problem is written down.
@@ -58,8 +60,8 @@ enum Verdict {
     Done(Examined),
     /// The branch holds this content already; only the signature is to be remembered.
     Confirm(Signature, Hashed),
-    /// It is gone, and the branch keeps it.
-    MarkGone,
+    /// It is gone, and what is to come of that.
+    MarkGone(Presence),
 }
 
 impl Examiner {
@@ -69,7 +71,7 @@ impl Examiner {
     /// The state cannot be read or written; then nothing was decided.
     pub fn examine(&self, due: &[Due]) -> Result<Vec<Examined>, StateError> {
         let mut confirmed = Vec::new();
-        let mut gone = Vec::new();
+        let (mut kept, mut removed) = (Vec::new(), Vec::new());
         let mut examined = Vec::with_capacity(due.len());
         for due in due {
             examined.push(match self.look(due)? {
@@ -79,8 +81,12 @@ impl Examiner {
                     confirmed.push(Confirmed { path: due.path.clone(), signature, digests, racy });
                     Examined::Nothing
                 }
-                Verdict::MarkGone => {
-                    gone.push(due.path.clone());
+                Verdict::MarkGone(Presence::Waiting) => {
+                    removed.push(due.path.clone());
+                    Examined::Removed
+                }
+                Verdict::MarkGone(_) => {
+                    kept.push(due.path.clone());
                     Examined::Nothing
                 }
             });
@@ -88,8 +94,10 @@ impl Examiner {
         if !confirmed.is_empty() {
             self.state.confirm_files(self.folder, &confirmed)?;
         }
-        if !gone.is_empty() {
-            self.state.mark_gone(self.folder, &gone)?;
+        for (paths, presence) in [(kept, Presence::Kept), (removed, Presence::Waiting)] {
+            if !paths.is_empty() {
+                self.state.mark_gone(self.folder, &paths, presence)?;
+            }
         }
         Ok(examined)
     }
@@ -122,8 +130,9 @@ impl Examiner {
             return Ok(Verdict::Done(Examined::Moving(Some(signature))));
         }
         let row = self.state.file(self.folder, path)?;
-        let is_known =
-            |row: &FileRow| row.known.signature == Some(signature) && !row.known.racy && !row.known.gone;
+        let is_known = |row: &FileRow| {
+            row.known.signature == Some(signature) && !row.known.racy && row.known.presence == Presence::Here
+        };
         if row.as_ref().is_some_and(is_known) {
             return Ok(Verdict::Done(Examined::Nothing));
         }
@@ -187,15 +196,18 @@ impl Examiner {
 
     fn gone(&self, path: &LocalPath) -> Result<Verdict, StateError> {
         self.state.clear_problem(self.folder, path)?;
-        let here = |row: &FileRow| !row.known.gone && row.known.signature.is_some();
-        if !self.state.file(self.folder, path)?.as_ref().is_some_and(here) {
-            return Ok(Verdict::Done(Examined::Nothing));
-        }
-        if self.mirror {
-            let change = Change { path: path.clone(), kind: ChangeKind::Remove };
-            return Ok(Verdict::Done(Examined::Finished(change)));
-        }
-        Ok(Verdict::MarkGone)
+        let row = self.state.file(self.folder, path)?;
+        // A file that was only listed on the branch was never here.
+        let known = row.filter(|row| row.known.signature.is_some()).map(|row| row.known.presence);
+        Ok(match known {
+            Some(Presence::Here) if self.mirror => Verdict::MarkGone(Presence::Waiting),
+            Some(Presence::Here) => Verdict::MarkGone(Presence::Kept),
+            Some(Presence::Released) if self.mirror => {
+                let change = Change { path: path.clone(), kind: ChangeKind::Remove };
+                Verdict::Done(Examined::Finished(change))
+            }
+            _ => Verdict::Done(Examined::Nothing),
+        })
     }
 
     fn problem(
@@ -360,11 +372,19 @@ mod tests {
         f.push("a");
         fs::remove_file(f.dir.path().join("a")).unwrap();
         f.examiner.mirror = true;
+        let presence = |f: &Fixture| {
+            f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap().known.presence
+        };
+        assert_eq!((f.look("a"), presence(&f)), (Examined::Removed, Presence::Waiting));
+        assert_eq!(f.look("a"), Examined::Nothing, "it is written down");
+        f.examiner.state.release_removals(f.examiner.folder, None).unwrap();
         let remove = Change { path: local("a"), kind: ChangeKind::Remove };
         assert_eq!(f.look("a"), Examined::Finished(remove));
+        f.write("a", "1");
+        f.push("a");
+        fs::remove_file(f.dir.path().join("a")).unwrap();
         f.examiner.mirror = false;
-        assert_eq!(f.look("a"), Examined::Nothing);
-        assert!(f.examiner.state.file(f.examiner.folder, &local("a")).unwrap().unwrap().known.gone);
+        assert_eq!((f.look("a"), presence(&f)), (Examined::Nothing, Presence::Kept));
         f.write("a", "1");
         assert!(
             matches!(f.look("a"), Examined::Finished(_)),
@@ -380,8 +400,7 @@ mod tests {
         f.push("a");
         fs::remove_file(f.dir.path().join("a")).unwrap();
         fs::create_dir(f.dir.path().join("a")).unwrap();
-        let remove = Change { path: local("a"), kind: ChangeKind::Remove };
-        assert_eq!(f.look("a"), Examined::Finished(remove));
+        assert_eq!(f.look("a"), Examined::Removed);
         fs::create_dir(f.dir.path().join("b")).unwrap();
         assert_eq!(f.look("b"), Examined::Directory);
     }

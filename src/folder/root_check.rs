@@ -66,8 +66,8 @@ pub(super) fn open_root(
     let known = state.root_id(options.folder)?;
     if known.is_some_and(|known| !known.is_same(&root.id())) {
         let is_empty = root.read_dir(&LocalPath::root()).is_ok_and(|entries| entries.is_empty());
-        let has_files = state.summary(options.folder)?.files > 0;
-        verdict(path, is_empty, has_files && options.mirror)?;
+        let would_remove = options.mirror && state.has_mirrored(options.folder)?;
+        verdict(path, is_empty, would_remove)?;
     }
     let filter = Filter::of_folder(&options.exclude, &options.include, &root)?;
     state.set_root_id(options.folder, root.id())?;

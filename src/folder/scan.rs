@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Filter, TreeWatch};
 use crate::content::{DirEntry, EntryKind, OpenError, RootDir, Signature};
 use crate::path::LocalPath;
-use crate::state::{FolderKey, KnownFile, Reader, StateError};
+use crate::state::{FolderKey, KnownFile, Presence, Reader, StateError};
 
 /// What a scan reports, one by one, in the order of the walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,8 +156,9 @@ impl Scan<'_> {
                     }
                     summary.files += 1;
                     summary.bytes += signature.size;
-                    let unchanged =
-                        row.is_some_and(|row| row.signature == Some(signature) && !row.racy && !row.gone);
+                    let unchanged = row.is_some_and(|row| {
+                        row.signature == Some(signature) && !row.racy && row.presence == Presence::Here
+                    });
                     if !unchanged {
                         report(Finding::Differs(path, signature))?;
                     }
@@ -202,7 +203,8 @@ impl Scan<'_> {
     ) -> ControlFlow<()> {
         let path = dir.join(std::os::unix::ffi::OsStrExt::from_bytes(row.name.as_slice()));
         // A file that was only listed on the branch was never here; one that a changed filter hides is not gone.
-        if row.gone || row.signature.is_none() || self.filter.excludes_file(&path) {
+        let is_told = matches!(row.presence, Presence::Kept | Presence::Waiting);
+        if is_told || row.signature.is_none() || self.filter.excludes_file(&path) {
             return ControlFlow::Continue(());
         }
         report(Finding::Gone(path))

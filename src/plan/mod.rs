@@ -1,7 +1,9 @@
 //! What goes into which commit, and which requests carry it. Pure: data and `now` in, decisions out.
 
+mod brake;
 mod planner;
 mod requests;
 
+pub use brake::{Brake, Judgement};
 pub use planner::Planner;
 pub use requests::{Carrier, Requests, SMALL_FILE_MAX, carrier, groups_for_put, requests};

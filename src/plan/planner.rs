@@ -70,6 +70,37 @@ impl Planner {
         }
     }
 
+    /// Takes removals in that were let go, and that have waited from `first` to `last`; a change of the same path stays.
+    pub fn let_go(
+        &mut self,
+        removals: impl IntoIterator<Item = LocalPath>,
+        (first, last): (Instant, Instant),
+    ) {
+        let before = self.pending.len();
+        for path in removals {
+            let change = Change { path: path.clone(), kind: ChangeKind::Remove };
+            self.pending.entry(path).or_insert(change);
+        }
+        if self.pending.len() > before {
+            let (oldest, newest) = self.since.unwrap_or((first, last));
+            self.since = Some((oldest.min(first), newest.max(last)));
+        }
+    }
+
+    /// The files that wait.
+    pub fn puts(&self) -> impl Iterator<Item = &LocalPath> {
+        let is_put = |change: &&Change| change.kind != ChangeKind::Remove;
+        self.pending.values().filter(is_put).map(|change| &change.path)
+    }
+
+    /// When the next batch is due where `other` decides at that time what may go with it: one that comes a moment later
+    /// is waited for.
+    pub fn due_with(&self, other: Option<Instant>) -> Option<Instant> {
+        let due = self.due_at()?;
+        let is_near = |other: &Instant| !self.is_full() && *other <= due + self.limits.quiet;
+        Some(other.filter(is_near).map_or(due, |other| due.max(other)))
+    }
+
     /// When the next batch is due; `None` while nothing waits.
     pub fn due_at(&self) -> Option<Instant> {
         let (first, last) = self.since?;
@@ -192,6 +223,22 @@ pub(super) mod tests {
         assert_eq!(planner.take_due(start), Some(vec![put("a", 1)]));
         assert_eq!(planner.take_due(start), Some(vec![put("large", 1000)]), "alone, whatever its size");
         assert_eq!((planner.bytes(), planner.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn removals_that_were_let_go_join_the_batch_that_waits() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        planner.add(put("new/a", 1), start);
+        assert_eq!(planner.due_with(Some(start + seconds(1.5))), Some(start + seconds(1.5)));
+        assert_eq!(planner.due_with(Some(start + seconds(5.0))), planner.due_at(), "nothing waits for long");
+        let path = |path| LocalPath::new(Path::new(path)).unwrap();
+        planner.let_go([path("old/a"), path("new/a")], (start, start + seconds(0.5)));
+        assert_eq!(planner.due_at(), Some(start + seconds(1.5)));
+        let batch = planner.take_due(start + seconds(1.5)).unwrap();
+        assert_eq!(batch, [put("new/a", 1), remove("old/a")], "a file that is there again is not removed");
+        planner.let_go([path("b")], (start, start + seconds(0.5)));
+        assert_eq!(planner.take_due(start + seconds(1.5)), Some(vec![remove("b")]), "it has waited already");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::pusher::{Failure, Pusher};
 use super::worker;
 use crate::oxen::CommitInfo;
 use crate::path::{LocalPath, RepoPath, printable};
-use crate::state::{Change, ChangeKind};
+use crate::state::{Change, ChangeKind, Presence};
 
 const PAGE_SIZE: usize = 1_000;
 /// Empty directories looked through for a file.
@@ -50,7 +50,9 @@ impl Pusher {
                 self.remove_directory(path).await?;
                 continue;
             };
-            if self.options.mirror && self.is_known(&file)? {
+            let known = if self.options.mirror { self.known(&file)? } else { None };
+            let is_held = known == Some(Presence::Waiting) && self.state.held(self.options.folder)?.is_some();
+            if known.is_some() && !is_held {
                 // Its removal is on the way; until then the file waits.
                 self.drop_change(&change.path, &"the directory in its place is not cleared yet");
                 if let Some(slot) = blocked.get_mut(*index) {
@@ -58,13 +60,20 @@ impl Pusher {
                 }
                 continue;
             }
-            let why =
-                if self.options.mirror { "is not ours to remove" } else { "on_delete = \"keep\" keeps" };
-            let reason = format!(
-                "the branch has a directory of this name with {} in it, which {why}; rename the file, or remove the \
-                 directory on the branch",
-                printable(file.as_str())
-            );
+            let file = printable(file.as_str());
+            let reason = if is_held {
+                format!(
+                    "the branch has a directory of this name with {file} in it, whose removal is held; to let it go: {}",
+                    self.options.release_command
+                )
+            } else {
+                let why =
+                    if self.options.mirror { "is not ours to remove" } else { "on_delete = \"keep\" keeps" };
+                format!(
+                    "the branch has a directory of this name with {file} in it, which {why}; rename the file, or remove \
+                     the directory on the branch"
+                )
+            };
             self.quarantine(change, &reason).await?;
             if let Some(slot) = blocked.get_mut(*index) {
                 *slot = true;
@@ -107,13 +116,14 @@ impl Pusher {
         Ok(found.into_iter().filter_map(|(at, entry)| Some((*indices.get(at)?, entry))).collect())
     }
 
-    /// Whether a file of the branch was in our folder when it was last looked at.
-    fn is_known(&self, file: &RepoPath) -> Result<bool, Failure> {
+    /// What became of a file of the branch that was in our folder and is not for the branch to keep; `None` for others.
+    fn known(&self, file: &RepoPath) -> Result<Option<Presence>, Failure> {
         let remote_dir = self.options.remote_dir.as_str();
         let below = file.as_str().strip_prefix(remote_dir).unwrap_or(file.as_str()).trim_start_matches('/');
-        let Some(local) = LocalPath::new(below.as_ref()) else { return Ok(false) };
+        let Some(local) = LocalPath::new(below.as_ref()) else { return Ok(None) };
         let row = self.state.file(self.options.folder, &local)?;
-        Ok(row.is_some_and(|row| row.known.signature.is_some() && !row.known.gone))
+        let was_here = row.filter(|row| row.known.signature.is_some());
+        Ok(was_here.map(|row| row.known.presence).filter(|presence| *presence != Presence::Kept))
     }
 
     /// Some file that lies below the directory on the branch, if any does.

@@ -16,6 +16,7 @@ mod progress;
 mod prove;
 mod pusher;
 mod recover;
+mod removals;
 mod set_aside;
 mod settle;
 mod source;

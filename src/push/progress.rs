@@ -69,6 +69,8 @@ pub struct PushStatus {
     pub pending: u64,
     /// Their bytes.
     pub pending_bytes: u64,
+    /// Whether removals are held.
+    pub is_holding: bool,
     /// Commits proved since the start.
     pub commits: u64,
     /// Files in them.

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::Failed;
 use super::pusher::Failure;
+use super::removals::Removals;
 use super::tries::Tries;
 use super::verdict::Verdict;
 use super::{PushPhase, PushStatus, Pusher};
-use crate::config::{BatchLimits, MessageTemplate, Transport};
+use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
+use crate::folder::intake::Outlook;
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
 use crate::plan::{self, Planner};
@@ -35,6 +37,10 @@ pub struct PushOptions {
     pub limits: BatchLimits,
     /// Whether what is gone from the folder goes from the branch.
     pub mirror: bool,
+    /// When removals are held.
+    pub delete_brake: DeleteBrake,
+    /// What a person types to let them go.
+    pub release_command: String,
     /// What commits say.
     pub message: MessageTemplate,
     /// This machine's name.
@@ -75,7 +81,7 @@ pub(super) fn now_ms() -> i64 {
 /// `kick` cuts a wait short; `sure` is told once the branch is there and known.
 pub async fn run(
     pusher: Pusher,
-    mut changes: mpsc::Receiver<Change>,
+    (mut changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
     kick: Arc<Notify>,
     sure: oneshot::Sender<()>,
     cancel: CancellationToken,
@@ -83,15 +89,23 @@ pub async fn run(
     let lasting = pusher.options.lasting;
     let mut planner = Planner::new(pusher.options.limits);
     let mut tries = Tries::load(&pusher);
+    let mut removals = Removals::load(&pusher, outlook);
     let (mut open, mut sure) = (true, Some(sure));
     // What an earlier life left under way is settled, and the branch looked at, even when nothing is to be pushed.
     let mut check_at = Some(Instant::now());
     let failure = loop {
-        publish(&pusher, &planner, &tries);
-        if !open && planner.is_empty() && check_at.is_none() {
+        removals.step(&pusher, &mut planner).await;
+        publish(&pusher, &planner, &removals, &tries);
+        if !open && planner.is_empty() && removals.is_done() && check_at.is_none() {
             break None;
         }
-        let due = planner.due_at().map(|due| if open { due } else { Instant::now() });
+        if !lasting && removals.failures() >= TRIES_MAX {
+            break Some("the state cannot be asked about removals; is its disk full?".to_owned());
+        }
+        // One shot judges what it has seen once it has seen everything.
+        let at_end = !open && !lasting;
+        let judge_at = if at_end { removals.due_at_end() } else { removals.due_at() };
+        let due = planner.due_with(removals.judged_at()).map(|due| if open { due } else { Instant::now() });
         let at = [due, check_at].into_iter().flatten().min().map(|at| at.max(tries.not_before));
         tokio::select! {
             biased;
@@ -100,7 +114,10 @@ pub async fn run(
                 Some(change) => planner.add(change, Instant::now()),
                 None => open = false,
             },
+            () = removals.changed() => {}
+            () = sleep_until(judge_at), if judge_at.is_some() && !planner.is_full() => removals.judge(&pusher, &planner, at_end).await,
             () = kick.notified() => {
+                removals.kick(&pusher);
                 tries.not_before = Instant::now();
                 check_at = Some(Instant::now());
                 pusher.target.doubt();
@@ -112,6 +129,7 @@ pub async fn run(
                     pusher.target.doubt();
                 }
                 let batch = if checks { Vec::new() } else { planner.take(now).unwrap_or_default() };
+                let batch = removals.part(&pusher, batch).await;
                 let delivery = deliver(&pusher, batch, tries.suspects_content());
                 tokio::pin!(delivery);
                 let result = loop {
@@ -253,10 +271,11 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn publish(pusher: &Pusher, planner: &Planner, tries: &Tries) {
+fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries) {
     pusher.status.send_modify(|status| {
-        status.pending = planner.len() as u64;
+        status.pending = planner.len() as u64 + removals.len();
         status.pending_bytes = planner.bytes();
+        status.is_holding = removals.is_holding();
         status.phase = match tries.row() {
             None => PushPhase::Idle,
             Some(RetryRow { reason, next_ms, stopped: true, .. }) => {

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::clients::{host, instance};
 use super::{Clients, ClientsError};
-use crate::config::{Config, Folder, OnDelete};
-use crate::folder::intake::{self, IntakeOptions, IntakeStatus};
+use crate::config::{Config, Folder, OnDelete, release_command};
+use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::Author;
 use crate::path::LocalPath;
@@ -65,9 +65,13 @@ impl Shared {
         let key = self.state.folder(&folder.id().key())?;
         // Whoever starts it may have done something about what was refused.
         self.state.release_quarantine(key)?;
+        if folder.on_delete == OnDelete::Keep {
+            self.state.keep_removed(key)?;
+        }
         let (intake_status, intake) = watch::channel(IntakeStatus::default());
         let (push_status, push) = watch::channel(PushStatus::default());
         let (sender, receiver) = mpsc::channel(QUEUE);
+        let (outlook, seen) = watch::channel(Outlook::default());
         let (cancel, kick, inbox) =
             (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Inbox::default()));
         let author = Author { name: config.author.name.clone(), email: config.author.email.clone() };
@@ -81,6 +85,8 @@ impl Shared {
             remote_dir: folder.remote_dir.clone(),
             transport: folder.transport,
             mirror: folder.on_delete == OnDelete::Mirror,
+            delete_brake: folder.delete_brake,
+            release_command: release_command(&config.file, &folder.path),
             limits: folder.batch,
             message: folder.message.clone(),
             host: host(),
@@ -108,7 +114,7 @@ impl Shared {
             self.state.clone(),
             Arc::clone(&inbox),
             sender,
-            intake_status,
+            (intake_status, outlook),
             cancel.clone(),
         );
         let (sure, is_sure) = oneshot::channel();
@@ -118,7 +124,8 @@ impl Shared {
                 taking_in.await;
             }
         });
-        let push_task = tokio::spawn(worker::run(pusher, receiver, Arc::clone(&kick), sure, cancel.clone()));
+        let push_task =
+            tokio::spawn(worker::run(pusher, (receiver, seen), Arc::clone(&kick), sure, cancel.clone()));
         Ok(RunningFolder {
             folder: folder.clone(),
             intake,

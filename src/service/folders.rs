@@ -10,6 +10,7 @@ use super::folder::{RunningFolder, Shared};
 use crate::config::{Config, Folder, FolderId};
 use crate::folder::intake::IntakePhase;
 use crate::push::{PushPhase, PushStatus};
+use crate::state::{State, StateError};
 use crate::status::LiveFolder;
 
 /// How soon a folder that cannot be started is tried again.
@@ -32,7 +33,7 @@ pub(super) struct Folders {
 #[derive(Debug)]
 enum Slot {
     Running {
-        work: RunningFolder,
+        work: Box<RunningFolder>,
         /// The last move at the server, and when it was seen.
         moved: (PushStatus, Instant),
     },
@@ -67,6 +68,18 @@ impl View {
     }
 }
 
+impl View {
+    /// Has the folder with this key, if it is at work, look at everything anew.
+    pub(super) fn refresh(&self, key: &str, state: &State) -> Result<(), StateError> {
+        let slots = lock(&self.0);
+        let work = slots.iter().find_map(|(id, slot)| match slot {
+            Slot::Running { work, .. } if id.key() == key => Some(work),
+            _ => None,
+        });
+        work.map_or(Ok(()), |work| work.refresh(state))
+    }
+}
+
 impl Folders {
     pub(super) fn new(shared: Shared, clients: Clients) -> Self {
         Self { shared, clients, slots: Arc::default(), ending: JoinSet::new() }
@@ -86,7 +99,7 @@ impl Folders {
         let slot = match self.shared.start(config, folder, &mut self.clients, true) {
             Ok(work) => {
                 tracing::info!(folder = %id, "folder started");
-                Slot::Running { work, moved: (PushStatus::default(), Instant::now()) }
+                Slot::Running { work: Box::new(work), moved: (PushStatus::default(), Instant::now()) }
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -109,7 +122,7 @@ impl Folders {
             match slots.remove(id) {
                 Some(Slot::Running { work, .. }) => {
                     slots.insert(id.clone(), Slot::Ending { then: None });
-                    self.ending.spawn(ended(id.clone(), work));
+                    self.ending.spawn(ended(id.clone(), *work));
                 }
                 Some(Slot::Ending { .. }) => {
                     slots.insert(id.clone(), Slot::Ending { then: None });
@@ -211,13 +224,14 @@ impl Folders {
     /// All folders in one line.
     pub(super) fn summary(&self) -> String {
         let slots = lock(&self.slots);
-        let (mut waiting, mut commits, mut troubled) = (0, 0, 0);
+        let (mut waiting, mut commits, mut troubled, mut holding) = (0, 0, 0, 0);
         for slot in slots.values() {
             match slot {
                 Slot::Running { work, .. } => {
                     let LiveFolder { intake, push } = work.live();
                     waiting += intake.settling as u64 + intake.ready as u64 + push.pending;
                     commits += push.commits;
+                    holding += usize::from(push.is_holding);
                     let in_trouble = matches!(intake.phase, IntakePhase::Broken(_))
                         || matches!(push.phase, PushPhase::Waiting { .. } | PushPhase::Stopped { .. });
                     troubled += usize::from(in_trouble);
@@ -229,7 +243,10 @@ impl Folders {
         let count = slots.len();
         let plural = if count == 1 { "" } else { "s" };
         let trouble = if troubled == 0 { String::new() } else { format!(", {troubled} in trouble") };
-        format!("{count} folder{plural}{trouble}, {waiting} files waiting, {commits} commits since the start")
+        let held = if holding == 0 { String::new() } else { format!(", {holding} with removals held") };
+        format!(
+            "{count} folder{plural}{trouble}{held}, {waiting} files waiting, {commits} commits since the start"
+        )
     }
 
     /// Ends all work, side by side, and waits for it.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod config_file;
+mod control;
 mod folder;
 mod folders;
 mod oneshot;
@@ -9,5 +10,6 @@ mod run;
 mod systemd;
 
 pub use clients::{Clients, ClientsError};
+pub use control::{ReleaseError, release};
 pub use oneshot::{FolderOutcome, OneShot, push_once};
 pub use run::{RunError, run};

@@ -7,7 +7,7 @@ use super::{Clients, clients};
 use crate::config::{Config, Env, Folder};
 use crate::folder::intake::{IntakePhase, IntakeStatus};
 use crate::push::PushStatus;
-use crate::state::{ProblemRow, SetAside, State, StateError};
+use crate::state::{Held, ProblemRow, SetAside, State, StateError};
 
 /// One look at some folders, with everything pushed that differs.
 #[derive(Debug)]
@@ -30,13 +30,20 @@ pub struct FolderOutcome {
     pub intake: IntakeStatus,
     /// Files that are not on the branch, and why.
     pub problems: Vec<ProblemRow>,
+    /// Removals that the brake holds.
+    pub held: Option<Held>,
     /// Why the whole folder failed, if it did.
     pub failure: Option<String>,
 }
 
 impl FolderOutcome {
-    /// Whether everything in the folder is proved to be on the server.
+    /// Whether everything in the folder is proved to be on the server, and nothing that is to go from there is held.
     pub fn is_whole(&self) -> bool {
+        self.is_pushed() && self.held.is_none()
+    }
+
+    /// Whether everything in the folder is proved to be on the server.
+    pub fn is_pushed(&self) -> bool {
         self.failure.is_none() && self.problems.is_empty() && self.push.dropped == 0
     }
 }
@@ -58,6 +65,7 @@ pub fn push_once(config: &Config, folders: &[Folder], env: Env) -> Result<OneSho
                 push: PushStatus::default(),
                 intake: IntakeStatus::default(),
                 problems: Vec::new(),
+                held: None,
                 failure: Some(error.to_string()),
             }),
         }
@@ -98,6 +106,7 @@ impl OneShot {
             let (folder, intake, report) = running.finished().await;
             let key = self.state.folder(&folder.id().key())?;
             let problems = self.state.problems(key)?;
+            let held = self.state.held(key)?;
             let broken = match &intake.phase {
                 IntakePhase::Broken(reason) => Some(reason.clone()),
                 _ => None,
@@ -110,7 +119,7 @@ impl OneShot {
             };
             let stopped = cancel.is_cancelled().then(|| "it was stopped before all was pushed".to_owned());
             let failure = broken.or(failure).or(stopped);
-            outcomes.push(FolderOutcome { folder, push, intake, problems, failure });
+            outcomes.push(FolderOutcome { folder, push, intake, problems, held, failure });
         }
         listen.abort();
         self.state.checkpoint()?;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::config_file::watch_config;
 use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
-use super::{Clients, clients, systemd};
+use super::{Clients, clients, control, systemd};
 use crate::config::{self, Config, Env, Folder, LoadError};
 use crate::path::printable;
 use crate::state::{Reader, State, StateError};
@@ -66,7 +66,8 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let mut changes = watch_config(&config.file, text);
     let mut service = Service::new(config, env, state);
     let cancel = CancellationToken::new();
-    let socket = tokio::spawn(status::socket::serve(listener, service.reporter(), cancel.clone()));
+    let commands = control::commands(service.state.clone(), service.folders.view());
+    let socket = tokio::spawn(status::socket::serve(listener, service.reporter(), commands, cancel.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
     service.start_all();
 
@@ -241,7 +242,9 @@ fn report(config: &Config, view: &View, state_dir: &Path, started_at: &str) -> R
     report.started_at = Some(started_at.to_owned());
     for (folder, slot) in config.folders.iter().zip(&mut report.folders) {
         match seen.get(&folder.id()) {
-            Some(Seen::Live(live)) => *slot = status::report(folder, Some(live), reader.as_ref())?,
+            Some(Seen::Live(live)) => {
+                *slot = status::report(&config.file, folder, Some(live), reader.as_ref())?;
+            }
             Some(Seen::Failed(reason)) => {
                 slot.state = FolderState::Broken;
                 slot.why = Some(reason.clone());

@@ -1,3 +1,4 @@
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{FolderKey, State, StateError};
@@ -20,8 +21,45 @@ pub struct KnownFile {
     pub signature: Option<Signature>,
     /// Whether the signature is to be distrusted once.
     pub racy: bool,
-    /// Whether it was seen to be gone from the folder since.
-    pub gone: bool,
+    /// Whether the folder still has it.
+    pub presence: Presence,
+}
+
+/// What became in the folder of a file that the branch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is here, as far as is known.
+    Here,
+    /// It is gone, and the branch keeps it.
+    Kept,
+    /// It is gone, and nobody has said yet that it may go from the branch: the brake has not looked at it, or holds it.
+    Waiting,
+    /// It is gone, and is to go from the branch.
+    Released,
+}
+
+impl ToSql for Presence {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Here => 0,
+            Self::Kept => 1,
+            Self::Waiting => 2,
+            Self::Released => 3,
+        }
+        .into())
+    }
+}
+
+impl FromSql for Presence {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_i64()? {
+            0 => Ok(Self::Here),
+            1 => Ok(Self::Kept),
+            2 => Ok(Self::Waiting),
+            3 => Ok(Self::Released),
+            other => Err(FromSqlError::OutOfRange(other)),
+        }
+    }
 }
 
 /// A file whose content was found to be on the branch already.
@@ -62,9 +100,14 @@ impl FileRow {
             && self.sha256.is_none_or(|sha256| sha256 == digests.sha256)
     }
 
+    /// Whether the folder has it, as far as is known.
+    pub fn is_here(&self) -> bool {
+        self.known.signature.is_some() && self.known.presence == Presence::Here
+    }
+
     /// Whether we compared this content with the branch ourselves, and the folder has had it ever since.
     pub fn is_proved(&self) -> bool {
-        self.sha256.is_some() && !self.known.gone
+        self.sha256.is_some() && self.known.presence == Presence::Here
     }
 }
 
@@ -82,7 +125,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         }),
         _ => None,
     };
-    Ok(KnownFile { name: row.get(0)?, signature, racy: row.get(5)?, gone: row.get(6)? })
+    Ok(KnownFile { name: row.get(0)?, signature, racy: row.get(5)?, presence: row.get(6)? })
 }
 
 fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
@@ -116,15 +159,16 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The directories at or below `dir` that hold known files that are not gone, in order.
+    /// The directories at or below `dir` that hold known files which are here, or are to go from the branch, in order.
     ///
     /// # Errors
     /// SQLite says no.
     pub fn dirs_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<LocalPath>, StateError> {
         let mut statement = self.connection.prepare_cached(
             // Two queries, since SQLite uses the key's order for neither half of an OR.
-            "SELECT dir FROM file WHERE folder = ?1 AND dir = ?2 AND gone = 0
-             UNION SELECT dir FROM file WHERE folder = ?1 AND dir >= ?3 AND dir < ?4 AND gone = 0 ORDER BY dir",
+            "SELECT dir FROM file WHERE folder = ?1 AND dir = ?2 AND gone IN (0, 3)
+             UNION SELECT dir FROM file WHERE folder = ?1 AND dir >= ?3 AND dir < ?4 AND gone IN (0, 3)
+             ORDER BY dir",
         )?;
         let (low, high) = range_below(dir);
         let rows = statement
@@ -219,17 +263,22 @@ impl State {
         })
     }
 
-    /// Marks files that the folder no longer has and that the branch keeps.
+    /// Marks files that the folder no longer has.
     ///
     /// # Errors
     /// SQLite says no.
-    pub fn mark_gone(&self, folder: FolderKey, paths: &[LocalPath]) -> Result<(), StateError> {
+    pub fn mark_gone(
+        &self,
+        folder: FolderKey,
+        paths: &[LocalPath],
+        presence: Presence,
+    ) -> Result<(), StateError> {
         self.write(|transaction| {
             let mut statement = transaction
-                .prepare_cached("UPDATE file SET gone = 1 WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+                .prepare_cached("UPDATE file SET gone = ?4 WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
             for path in paths {
                 let (dir, name) = split(path);
-                statement.execute(params![folder.0, dir, name])?;
+                statement.execute(params![folder.0, dir, name, presence])?;
             }
             Ok(())
         })?;
@@ -272,7 +321,7 @@ mod tests {
             ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &listed).unwrap();
-        state.mark_gone(folder, &[local("a/gone/4")]).unwrap();
+        state.mark_gone(folder, &[local("a/gone/4")], Presence::Kept).unwrap();
         let reader = state.reader().unwrap();
         let below = |path: &str| {
             let dirs = reader.dirs_below(folder, &local(path)).unwrap();

@@ -1,6 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{FolderKey, Reader, State, StateError};
+use super::removals::held;
+use super::{FolderKey, Held, Reader, State, StateError};
 use crate::fault_point::{Point, passed};
 
 /// A commit that oxen-sync made and proved.
@@ -38,6 +39,8 @@ pub struct FolderSummary {
     pub files: i64,
     /// Their bytes.
     pub bytes: i64,
+    /// Removals that the brake holds.
+    pub held: Option<Held>,
     /// Paths with a problem.
     pub problems: i64,
     /// The last commit.
@@ -157,7 +160,14 @@ fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, 
             })
         })
         .optional()?;
-    Ok(FolderSummary { files, bytes, problems, last_commit, retry: retry(connection, folder)? })
+    Ok(FolderSummary {
+        files,
+        bytes,
+        held: held(connection, folder)?,
+        problems,
+        last_commit,
+        retry: retry(connection, folder)?,
+    })
 }
 
 #[cfg(test)]

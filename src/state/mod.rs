@@ -12,11 +12,13 @@ mod journal;
 mod listing;
 mod open;
 mod problems;
+mod removals;
 mod schema;
 
-pub use files::{Confirmed, FileRow, KnownFile, Reader};
+pub use files::{Confirmed, FileRow, KnownFile, Presence, Reader};
 pub use history::{CommitRow, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::Listing;
 pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};
 pub use problems::{ProblemKind, ProblemRow};
+pub use removals::{Held, RemovalCounts};

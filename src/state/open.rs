@@ -314,6 +314,7 @@ fn connect(path: &Path, machine: &str) -> Result<Connection, Unusable> {
             }
         }
     }
+    schema::complete(&connection)?;
     Ok(connection)
 }
 

@@ -26,6 +26,7 @@ CREATE TABLE file (
     ctime_ns   INTEGER,
     inode      INTEGER,
     racy       INTEGER NOT NULL DEFAULT 0,
+    -- 0: here; 1: gone, and the branch keeps it; 2: gone, and its removal waits for the brake; 3: gone, and let go.
     gone       INTEGER NOT NULL DEFAULT 0,
     sha256     BLOB,
     xxh3       BLOB NOT NULL,
@@ -120,6 +121,15 @@ pub(super) fn machine(connection: &Connection) -> rusqlite::Result<Option<String
 /// Says which machine the database belongs to.
 pub(super) fn set_machine(connection: &Connection, machine: &str) -> rusqlite::Result<()> {
     connection.execute("INSERT INTO note VALUES (?1, ?2)", [MACHINE, machine]).map(|_| ())
+}
+
+/// Removals are few, and are counted and taken out often. Made where it is missing; it changes nothing that is read.
+const REMOVALS: &str =
+    "CREATE INDEX IF NOT EXISTS file_removed ON file(folder, gone, dir, name) WHERE gone > 1";
+
+/// Makes what a database of this version may lack.
+pub(super) fn complete(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(REMOVALS)
 }
 
 /// The schema's version; 0 for an empty database.

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Folder;
+use crate::config::{Folder, OnDelete, release_command};
 use crate::folder::Coverage;
 use crate::folder::intake::{IntakePhase, IntakeStatus};
 use crate::push::{PushPhase, PushStatus};
@@ -108,6 +108,15 @@ pub struct FolderReport {
     pub skipped: u64,
     /// Some of these, each with its reason.
     pub skipped_paths: Vec<ProblemReport>,
+    /// Removals that the brake of `on_delete = "mirror"` holds: the branch keeps these files until someone lets them go.
+    #[serde(default)]
+    pub held: u64,
+    /// Since when, RFC 3339.
+    #[serde(default)]
+    pub held_since: Option<String>,
+    /// The command that lets them go.
+    #[serde(default)]
+    pub release_command: Option<String>,
     /// The batch on its way.
     pub batch: Option<BatchReport>,
     /// The last commit.
@@ -181,11 +190,13 @@ pub struct LiveFolder {
 
 const PROBLEMS_MAX: i64 = 100;
 
-/// Reports on one folder: from the state, and from the running service where `live` is given.
+/// Reports on one folder of the config in the file `config`: from the state, and from the running service where `live` is
+/// given.
 ///
 /// # Errors
 /// The state cannot be read.
 pub fn report(
+    config: &Path,
     folder: &Folder,
     live: Option<&LiveFolder>,
     reader: Option<&Reader>,
@@ -213,6 +224,11 @@ pub fn report(
         report.files = summary.files;
         report.bytes = summary.bytes;
         report.failed = summary.problems;
+        if let Some(held) = summary.held.filter(|_| folder.on_delete == OnDelete::Mirror) {
+            report.held = held.files;
+            report.held_since = Some(time(held.since_ms));
+            report.release_command = Some(release_command(config, &folder.path));
+        }
         report.last_commit = summary.last_commit.map(|row| CommitReport {
             id: row.commit_id,
             at: time(row.at_ms),
@@ -326,7 +342,10 @@ impl Report {
             state_dir: None,
             has_state: true,
             config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
-            folders: folders.iter().map(|folder| report(folder, None, reader)).collect::<Result<_, _>>()?,
+            folders: folders
+                .iter()
+                .map(|folder| report(config, folder, None, reader))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

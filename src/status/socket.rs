@@ -45,11 +45,11 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until `cancel`, then removes the socket.
-pub async fn serve(listener: UnixListener, reporter: Reporter, cancel: CancellationToken) {
+/// Answers until `cancel`, then removes the socket. `others` answer what else may be asked.
+pub async fn serve(listener: UnixListener, reporter: Reporter, others: Router, cancel: CancellationToken) {
     let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
     let asked = Arc::new(Semaphore::new(REPORTS_MAX));
-    let app = Router::new().route("/status", get(status)).with_state((reporter, asked));
+    let app = Router::new().route("/status", get(status)).with_state((reporter, asked)).merge(others);
     let served = axum::serve(Limited::new(listener), app)
         .with_graceful_shutdown(async move { cancel.cancelled().await });
     if let Err(error) = served.await {
@@ -69,11 +69,11 @@ async fn status(
     Ok(Json(made.map_err(|error| failed(error.to_string()))?.map_err(failed)?))
 }
 
-/// Asks a running service for its report; `None` where none is running.
+/// Who asks a running service; `None` where none is running.
 ///
 /// # Errors
-/// A service is there and does not answer as it should.
-pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
+/// A service is there and does not let us in.
+pub async fn connect(state_dir: &Path) -> Result<Option<reqwest::Client>, String> {
     let path = path(state_dir);
     match tokio::net::UnixStream::connect(&path).await {
         Ok(_) => {}
@@ -97,6 +97,18 @@ pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
         .timeout(Duration::from_secs(10))
         .build()
         .map_err(failed)?;
+    Ok(Some(client))
+}
+
+/// Asks a running service for its report; `None` where none is running.
+///
+/// # Errors
+/// A service is there and does not answer as it should.
+pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
+    let Some(client) = connect(state_dir).await? else { return Ok(None) };
+    let path = path(state_dir);
+    let failed =
+        |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
     let answer = client.get("http://localhost/status").send().await.map_err(failed)?;
     if !answer.status().is_success() {
         let reason = answer.text().await.map_err(failed)?;

@@ -107,6 +107,16 @@ fn folder_block(out: &mut String, folder: &FolderReport) {
         ),
         None => writeln!(out, "  last      no commit yet"),
     };
+    if folder.held > 0 {
+        let _ = writeln!(
+            out,
+            "  HELD      {} removals since {}: the folder lost too many files at once, so the branch keeps them; if they \
+             are to go there too: {}",
+            folder.held,
+            folder.held_since.as_deref().unwrap_or("an unknown time"),
+            folder.release_command.as_deref().unwrap_or("oxen-sync release")
+        );
+    }
     if folder.busy > 0 {
         let _ = writeln!(out, "  busy      {} being written: {}", folder.busy, folder.busy_paths.join(", "));
     }

@@ -90,6 +90,7 @@ fn the_least_config_gets_the_defaults() {
         rescan_interval: Duration::from_secs(3600),
         transport: Transport::Auto,
         on_delete: OnDelete::Keep,
+        delete_brake: DeleteBrake { share_percent: 50, files: 10 },
         message: MessageTemplate::default(),
     };
     assert_eq!(config.folders, [folder]);
@@ -102,7 +103,7 @@ fn every_key_of_the_schema_is_read() {
         for key in *keys {
             let text = match *table {
                 "[[folder]]" => with(&format!("{key} = 2026-11-05")),
-                "settle" | "batch" => with(&format!("{table}.{key} = 2026-11-05")),
+                "settle" | "batch" | "delete_brake" => with(&format!("{table}.{key} = 2026-11-05")),
                 "the top of the file" => format!("{key} = 2026-11-05\n"),
                 _ => format!("{table}\n{key} = 2026-11-05\n"),
             };
@@ -252,6 +253,12 @@ fn impossible_values_of_a_folder_are_told() {
         "rescan_interval = \"0s\"",
         "transport = \"worksapce\"",
         "on_delete = \"forget\"",
+        "delete_brake = \"50%\"",
+        "delete_brake.share = \"101%\"",
+        "delete_brake.share = \"half\"",
+        "delete_brake.share = 50",
+        "delete_brake.share = 0.5",
+        "delete_brake.files = 0",
         "branch = \"a b\"",
         "branch = 7",
         "create_branch_from = \"main\"",

@@ -2,6 +2,7 @@
 
 mod blocked;
 mod look;
+mod outlook;
 mod problems;
 mod scans;
 mod session;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use self::outlook::{Outlook, Sight};
 use self::session::Session;
 pub use self::status::{IntakePhase, IntakeStatus};
 use super::writers::Writers;
@@ -52,24 +54,26 @@ const BROKEN_RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the intake of one folder until `cancel`, or, when it is not lasting, until everything was looked at once.
 /// Finished changes go to `out`; when that is full, nothing more is read, and nothing is lost. Hints in `inbox` come
-/// from the kernel and from whoever else has reason to doubt a path.
+/// from the kernel and from whoever else has reason to doubt a path. `outlook` tells of removals and of what may still come.
 pub async fn run(
     options: IntakeOptions,
     state: State,
     inbox: Arc<Inbox>,
     out: mpsc::Sender<Change>,
-    status: watch::Sender<IntakeStatus>,
+    (status, outlook): (watch::Sender<IntakeStatus>, watch::Sender<Outlook>),
     cancel: CancellationToken,
 ) {
     let writers = Arc::new(Writers::default());
     let mut told = None;
     loop {
-        let opened = Session::open(&options, &state, &inbox, &writers, &out, &status, &cancel).await;
+        let opened =
+            Session::open(&options, &state, &inbox, &writers, &out, (&status, &outlook), &cancel).await;
         let ended = match opened {
             Ok(mut session) => session.run(&mut told).await,
             Err(broken) => Err(broken),
         };
         let Err(broken) = ended else { return };
+        outlook.send_modify(|outlook| outlook.sight = Sight::Blind);
         let reason = broken.to_string();
         status.send_modify(|status| {
             let phase = IntakePhase::Broken(reason.clone());

@@ -16,7 +16,7 @@ use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
 use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
-use super::{IntakeOptions, IntakePhase, IntakeStatus, problems};
+use super::{IntakeOptions, IntakePhase, IntakeStatus, Outlook, Sight, problems};
 use crate::blocking::{blocking, joined};
 use crate::path::{LocalPath, printable};
 use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
@@ -46,6 +46,7 @@ pub(super) struct Session<'a> {
     options: &'a IntakeOptions,
     out: &'a mpsc::Sender<Change>,
     status: &'a watch::Sender<IntakeStatus>,
+    outlook: &'a watch::Sender<Outlook>,
     cancel: CancellationToken,
     /// Ends with the session, and with it what it has begun.
     children: CancellationToken,
@@ -73,7 +74,7 @@ impl<'a> Session<'a> {
         inbox: &Arc<Inbox>,
         writers: &Arc<Writers>,
         out: &'a mpsc::Sender<Change>,
-        status: &'a watch::Sender<IntakeStatus>,
+        (status, outlook): (&'a watch::Sender<IntakeStatus>, &'a watch::Sender<Outlook>),
         cancel: &CancellationToken,
     ) -> Result<Self, Broken> {
         let opened = {
@@ -91,6 +92,10 @@ impl<'a> Session<'a> {
             mirror: options.mirror,
             writers: Arc::clone(writers),
         };
+        // Some may have been written down before of which nobody was told.
+        outlook.send_modify(|outlook| {
+            *outlook = Outlook { removals: outlook.removals + 1, sight: Sight::Looking }
+        });
         let children = cancel.child_token();
         let mut scans = ScanQueue::default();
         scans.add(LocalPath::root());
@@ -98,6 +103,7 @@ impl<'a> Session<'a> {
             options,
             out,
             status,
+            outlook,
             cancel: cancel.clone(),
             _end_children: children.clone().drop_guard(),
             children,
@@ -298,6 +304,7 @@ impl<'a> Session<'a> {
 
     fn examined(&mut self, job: (Vec<Due>, Vec<Examined>)) {
         let now = Instant::now();
+        let mut removed = 0;
         for (due, examined) in job.0.into_iter().zip(job.1) {
             let path = due.path;
             match examined {
@@ -322,6 +329,10 @@ impl<'a> Session<'a> {
                 Examined::Nothing => {
                     self.settle.settled(&path, now);
                 }
+                Examined::Removed => {
+                    self.settle.settled(&path, now);
+                    removed += 1;
+                }
                 Examined::Directory => {
                     self.settle.settled(&path, now);
                     self.scans.add(path);
@@ -342,6 +353,21 @@ impl<'a> Session<'a> {
                     }
                 }
             }
+        }
+        if removed > 0 {
+            self.outlook.send_modify(|outlook| outlook.removals += removed);
+        }
+    }
+
+    fn sight(&self) -> Sight {
+        let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
+        let has_scans = self.scan.is_some() || !self.scans.is_empty();
+        // Who writes on and on to a file says nothing of the others.
+        let has_paths = self.settle.len() > self.settle.busy() || !self.jobs.is_empty();
+        match (is_scanning, has_scans || has_paths || !self.outbox.is_empty() || !self.inbox.is_empty()) {
+            (true, _) => Sight::Looking,
+            (false, true) => Sight::Coming,
+            (false, false) => Sight::Clear,
         }
     }
 
@@ -416,6 +442,8 @@ impl<'a> Session<'a> {
     }
 
     fn publish(&self) {
+        let sight = self.sight();
+        self.outlook.send_if_modified(|outlook| std::mem::replace(&mut outlook.sight, sight) != sight);
         let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
         let phase = if is_scanning { IntakePhase::Scanning } else { IntakePhase::Watching };
         self.status.send_modify(|status| {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::on_both;
 use super::work::Work;
+use super::{MIRROR_WITHOUT_BRAKE, on_both};
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -30,7 +30,8 @@ async fn long_random_changes_end_up_on_the_branch(site: &Arc<Site>) {
 }
 
 async fn change(site: &Arc<Site>, count: u32, time: Duration) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
+    // Random work may remove most of a small folder.
+    let mut rig = Rig::new(site, MIRROR_WITHOUT_BRAKE);
     let mut work = Work::in_folder_of(&rig);
     // Some is there before the start.
     (0..20).for_each(|_| work.change());
@@ -59,7 +60,7 @@ async fn a_branch_with_a_slash_in_an_empty_repository(site: &Arc<Site>) {
 }
 
 async fn a_directory_becomes_a_file_and_a_directory_again(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
+    let mut rig = Rig::new(site, MIRROR_WITHOUT_BRAKE);
     rig.write("t/u/x", "1");
     rig.write("t/y", "1");
     rig.write("other", "1");
@@ -104,7 +105,7 @@ async fn a_file_in_place_of_a_directory_that_the_branch_keeps_is_refused(site: &
 }
 
 async fn a_file_that_becomes_a_directory_takes_nothing_along(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
+    let mut rig = Rig::new(site, &format!("{MIRROR_WITHOUT_BRAKE}\nbatch.quiet = \"0s\""));
     (0..10).for_each(|number| rig.write(&format!("{number}"), "a file"));
     rig.start();
     rig.settled().await;

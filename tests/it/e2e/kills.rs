@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use oxen_sync::oxen::Op;
 
-use super::on_both;
 use super::work::Work;
+use super::{MIRROR_WITHOUT_BRAKE, on_both};
 use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
 use crate::support::site::Site;
@@ -27,7 +27,7 @@ async fn long_kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) 
 
 async fn kill_often(site: &Arc<Site>, kills: u32) {
     // Batches close at once, so that most kills meet one under way.
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
+    let mut rig = Rig::new(site, &format!("{MIRROR_WITHOUT_BRAKE}\nbatch.quiet = \"0s\""));
     let mut work = Work::in_folder_of(&rig);
     if let Some(standin) = site.as_standin() {
         // As slow as a real one.

@@ -1,5 +1,6 @@
 //! The whole program, from a folder to a branch, before the stand-in and before the real server.
 
+mod brake;
 mod changes;
 mod clock;
 mod config;
@@ -28,6 +29,9 @@ mod tree;
 mod trouble;
 mod work;
 mod writers;
+
+/// The keys of a folder that is mirrored however much is removed at once.
+const MIRROR_WITHOUT_BRAKE: &str = "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"";
 
 /// Runs each test on both servers.
 macro_rules! on_both {

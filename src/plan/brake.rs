@@ -1,0 +1,396 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{BatchLimits, DeleteBrake};
+use crate::folder::intake::Sight;
+
+/// How long what was removed counts as removed at once with what is removed later.
+const AT_ONCE: Duration = Duration::from_secs(30 * 60);
+/// How exactly that is known.
+const AT_ONCE_STEP: Duration = Duration::from_secs(60);
+/// How long removals that go on and on are waited for before they are judged by what is there.
+const STREAM_MAX: Duration = Duration::from_secs(10 * 60);
+/// The shortest pause between two looks at removals that go on.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// How often it is looked at whether what is held has come back.
+const HELD_CHECK: Duration = Duration::from_secs(2);
+
+/// Judges whether removals may go to the branch, or are so many that someone has to say so.
+///
+/// It compares what the folder had before the first of them with what it has after the last: files that come and go, or
+/// get other names, make it no smaller. It therefore waits for the end of what goes on. What goes on for very long is
+/// judged by what is there, and what was let go before counts with it for a while.
+#[derive(Debug)]
+pub struct Brake {
+    limits: DeleteBrake,
+    quiet: Duration,
+    max_wait: Duration,
+    stream_max: Duration,
+    state: State,
+    /// When removals were let go, and how many files there were before.
+    recent: VecDeque<(Instant, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Idle,
+    /// Removals wait to be judged.
+    Waiting {
+        first: Instant,
+        last: Instant,
+        /// Files of the branch that the folder had before.
+        before: u64,
+        /// When it is looked whether they may go although more is coming.
+        early: Instant,
+    },
+    /// Nothing is removed until someone lets it go, or all of it has come back.
+    Holding {
+        check: Instant,
+    },
+}
+
+/// What is to come of the removals that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// They may go.
+    LetGo,
+    /// They are too many.
+    Hold,
+    /// More may come; they are judged later.
+    Wait,
+}
+
+impl Brake {
+    /// A brake before which nothing waits; with `holding`, one that holds since an earlier life.
+    pub fn new(limits: DeleteBrake, batch: BatchLimits, holding: bool, now: Instant) -> Self {
+        let state = if holding { State::Holding { check: now } } else { State::Idle };
+        Self {
+            limits,
+            quiet: batch.quiet,
+            max_wait: batch.max_wait,
+            stream_max: STREAM_MAX.max(batch.max_wait),
+            state,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Whether removals wait to be judged.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Whether removals are held.
+    pub fn is_holding(&self) -> bool {
+        matches!(self.state, State::Holding { .. })
+    }
+
+    /// Removals came. `before` counts the files that the folder had before them, and is asked only where nothing waited.
+    pub fn removed(&mut self, before: u64, now: Instant) {
+        match &mut self.state {
+            State::Idle => {
+                let early = now + self.max_wait;
+                self.state = State::Waiting { first: now, last: now, before, early };
+            }
+            State::Waiting { last, .. } => *last = now,
+            State::Holding { .. } => {}
+        }
+    }
+
+    /// When the removals that wait are to be judged, or those that are held looked at; `None` where that waits for the
+    /// folder.
+    pub fn due_at(&self, sight: Sight) -> Option<Instant> {
+        match (self.state, sight) {
+            // A look at everything comes to its end by itself.
+            (State::Idle, _) | (State::Waiting { .. }, Sight::Blind | Sight::Looking) => None,
+            (State::Waiting { first, last, early, .. }, Sight::Clear) => {
+                Some((last + self.quiet).min(early).min(first + self.stream_max))
+            }
+            (State::Waiting { first, early, .. }, Sight::Coming) => Some(early.min(first + self.stream_max)),
+            (State::Holding { check }, _) => Some(check),
+        }
+    }
+
+    /// Judges the removals that wait, with `left` files of the branch in the folder by now, those that are about to be
+    /// pushed included. With `at_end`, nothing more can come.
+    pub fn judge(&mut self, left: u64, sight: Sight, at_end: bool, now: Instant) -> Judgement {
+        let State::Waiting { first, last, before, early } = self.state else { return Judgement::Wait };
+        self.recent.retain(|(at, _)| now.saturating_duration_since(*at) < AT_ONCE);
+        let before = self.recent.iter().map(|(_, before)| *before).fold(before, u64::max);
+        let is_over = at_end
+            || match sight {
+                Sight::Clear => now >= last + self.quiet || now >= first + self.stream_max,
+                Sight::Coming => now >= first + self.stream_max,
+                Sight::Looking | Sight::Blind => false,
+            };
+        // What may be the beginning of something large waits for the rest of it.
+        let weight = if is_over { 1 } else { 4 };
+        let is_seen = at_end || matches!(sight, Sight::Clear | Sight::Coming);
+        if is_seen && !self.is_too_much(before, left, weight) && (is_over || now >= early) {
+            self.remember(before, now);
+            self.state = State::Idle;
+            return Judgement::LetGo;
+        }
+        if is_over {
+            self.state = State::Holding { check: now + HELD_CHECK };
+            return Judgement::Hold;
+        }
+        self.state = State::Waiting { first, last, before, early: now + self.max_wait.max(AGAIN_MIN) };
+        Judgement::Wait
+    }
+
+    /// What was judged could not be carried out, or has become more: it is judged again.
+    pub fn again(&mut self, before: u64, now: Instant) {
+        self.state = State::Idle;
+        self.removed(before, now);
+    }
+
+    /// What is held was looked at; the next look comes by itself.
+    pub fn checked(&mut self, now: Instant) {
+        if let State::Holding { check } = &mut self.state {
+            *check = now + HELD_CHECK;
+        }
+    }
+
+    /// When the first and the last of the removals that wait came.
+    pub fn span(&self) -> Option<(Instant, Instant)> {
+        match self.state {
+            State::Waiting { first, last, .. } => Some((first, last)),
+            _ => None,
+        }
+    }
+
+    /// Nothing waits any more.
+    pub fn idle(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// Nothing waits and nothing is held any more, and what went so far is as it should be.
+    pub fn reset(&mut self) {
+        self.state = State::Idle;
+        self.recent.clear();
+    }
+
+    fn remember(&mut self, before: u64, now: Instant) {
+        match self.recent.back_mut().filter(|(at, _)| now.saturating_duration_since(*at) < AT_ONCE_STEP) {
+            Some((_, most)) => *most = before.max(*most),
+            None => self.recent.push_back((now, before)),
+        }
+    }
+
+    fn is_too_much(&self, before: u64, left: u64, weight: u64) -> bool {
+        let lost = u128::from(before.saturating_sub(left));
+        let share = u128::from(self.limits.share_percent);
+        // A share of all can never be exceeded, however much is still to come.
+        share < 100
+            && lost >= u128::from(self.limits.files)
+            && lost * 100 * u128::from(weight) > share * u128::from(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };
+    const BATCH: BatchLimits = BatchLimits {
+        quiet: Duration::from_secs(1),
+        max_wait: Duration::from_secs(30),
+        max_files: 5,
+        max_bytes: 100,
+    };
+
+    fn seconds(s: f64) -> Duration {
+        Duration::from_secs_f64(s)
+    }
+
+    fn brake(now: Instant) -> Brake {
+        Brake::new(LIMITS, BATCH, false, now)
+    }
+
+    /// The judgement of removals that leave `left` of `before` files and are over.
+    fn judged(before: u64, left: u64) -> Judgement {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        brake.removed(before, start);
+        let due = brake.due_at(Sight::Clear).unwrap();
+        assert_eq!(due, start + BATCH.quiet);
+        brake.judge(left, Sight::Clear, false, due)
+    }
+
+    #[test]
+    fn many_files_and_a_large_share_of_all_are_held() {
+        let table = [
+            (100, 0, Judgement::Hold),
+            (100, 49, Judgement::Hold),
+            (100, 50, Judgement::LetGo),
+            (10, 0, Judgement::Hold),
+            (9, 0, Judgement::LetGo),
+            (11, 2, Judgement::LetGo),
+            (0, 5, Judgement::LetGo),
+        ];
+        for (before, left, judgement) in table {
+            assert_eq!(judged(before, left), judgement, "{left} of {before}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_all_holds_nothing() {
+        let start = Instant::now();
+        let limits = DeleteBrake { share_percent: 100, ..LIMITS };
+        let mut brake = Brake::new(limits, BATCH, false, start);
+        brake.removed(1000, start);
+        assert_eq!(brake.judge(0, Sight::Clear, false, start + BATCH.quiet), Judgement::LetGo);
+    }
+
+    #[test]
+    fn what_goes_on_is_waited_for() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        brake.removed(1000, start);
+        // A look at everything takes a while; what it has not come to may be gone too.
+        assert_eq!(brake.judge(950, Sight::Looking, false, start + seconds(40.0)), Judgement::Wait);
+        assert_eq!(brake.due_at(Sight::Looking), None);
+        // Removals follow each other.
+        for n in 0..400 {
+            let now = start + seconds(41.0 + f64::from(n) * 0.2);
+            brake.removed(0, now);
+            assert_ne!(brake.judge(700 - n as u64, Sight::Clear, false, now), Judgement::LetGo, "{n}");
+        }
+        let last = start + seconds(41.0 + 399.0 * 0.2);
+        assert_eq!(brake.judge(301, Sight::Clear, false, last + BATCH.quiet), Judgement::Hold);
+        assert!(brake.is_holding());
+    }
+
+    #[test]
+    fn nothing_is_judged_while_the_folder_cannot_be_used() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        brake.removed(5, start);
+        assert_eq!(brake.due_at(Sight::Blind), None);
+    }
+
+    #[test]
+    fn a_deletion_in_pieces_is_one() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        let mut got = Vec::new();
+        for (minute, left) in [(0, 80), (5, 60), (10, 40)] {
+            let at = start + seconds(f64::from(minute) * 60.0);
+            brake.removed(left + 20, at);
+            got.push(brake.judge(left, Sight::Clear, false, at + BATCH.quiet));
+        }
+        assert_eq!(got, [Judgement::LetGo, Judgement::LetGo, Judgement::Hold]);
+    }
+
+    #[test]
+    fn what_was_removed_long_ago_does_not_count() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        for (hour, left) in [(0, 60), (1, 40), (2, 25)] {
+            let at = start + seconds(f64::from(hour) * 3600.0);
+            brake.removed([100, 60, 40][hour as usize], at);
+            assert_eq!(brake.judge(left, Sight::Clear, false, at + BATCH.quiet), Judgement::LetGo);
+        }
+    }
+
+    #[test]
+    fn files_that_come_and_go_are_not_held() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        let (mut let_go, mut waits) = (0, None);
+        // One file comes and another goes, all the time: an hour long, 60 are here.
+        for n in 0..3600 {
+            let now = start + seconds(f64::from(n));
+            brake.removed(60, now);
+            if brake.due_at(Sight::Coming).unwrap() <= now {
+                match brake.judge(60, Sight::Coming, false, now) {
+                    Judgement::LetGo => let_go += 1,
+                    Judgement::Hold => panic!("held after {n} s"),
+                    Judgement::Wait => {}
+                }
+                waits = None;
+            } else {
+                waits = waits.or(Some(now));
+                assert!(now - waits.unwrap() <= BATCH.max_wait);
+            }
+        }
+        assert!(let_go > 100);
+    }
+
+    #[test]
+    fn what_is_held_is_looked_at_until_it_is_over() {
+        let start = Instant::now();
+        let mut brake = Brake::new(LIMITS, BATCH, true, start);
+        assert_eq!(brake.due_at(Sight::Blind), Some(start));
+        brake.checked(start);
+        assert_eq!(brake.due_at(Sight::Clear), Some(start + HELD_CHECK));
+        brake.removed(1, start);
+        assert!(brake.is_holding() && !brake.is_waiting());
+        brake.reset();
+        assert!(!brake.is_holding() && brake.due_at(Sight::Clear).is_none());
+    }
+
+    proptest! {
+        /// However a deletion is cut into pieces, at most the share is let go within half an hour.
+        #[test]
+        fn no_more_than_the_share_is_ever_let_go_at_once(
+            total in 20..2000_u64,
+            pieces in prop::collection::vec((1..400_u64, 0..20_000_u64, 0..4_u8), 1..40),
+        ) {
+            let start = Instant::now();
+            let mut brake = brake(start);
+            let (mut now, mut here, mut let_go) = (start, total, 0);
+            let mut waiting = 0;
+            for (piece, pause_ms, sight) in pieces {
+                now += Duration::from_millis(pause_ms);
+                let piece = piece.min(here);
+                let before = here + waiting;
+                here -= piece;
+                waiting += piece;
+                if piece > 0 {
+                    brake.removed(before, now);
+                }
+                let sight = [Sight::Blind, Sight::Looking, Sight::Coming, Sight::Clear][usize::from(sight)];
+                if brake.is_waiting() && brake.due_at(sight).is_some_and(|due| due <= now)
+                    && brake.judge(here, sight, false, now) == Judgement::LetGo
+                {
+                    let_go += waiting;
+                    waiting = 0;
+                }
+            }
+            prop_assert!(let_go < LIMITS.files || let_go * 100 <= LIMITS.share_percent * total, "{let_go} of {total}");
+        }
+
+        /// What waits is judged in the end, whatever the folder does, once it can be used.
+        #[test]
+        fn every_wait_has_an_end(sights in prop::collection::vec(1..4_u8, 1..200), left in 0..100_u64) {
+            let start = Instant::now();
+            let mut brake = brake(start);
+            brake.removed(100, start);
+            let (mut now, mut judged) = (start, None);
+            for sight in sights.into_iter().cycle().take(5_000) {
+                let sight = [Sight::Looking, Sight::Coming, Sight::Clear][usize::from(sight - 1)];
+                let Some(due) = brake.due_at(sight) else {
+                    now += Duration::from_secs(1);
+                    prop_assert_eq!(sight, Sight::Looking);
+                    continue;
+                };
+                prop_assert!(due <= start + STREAM_MAX.max(BATCH.max_wait));
+                now = now.max(due);
+                let judgement = brake.judge(left, sight, false, now);
+                if judgement != Judgement::Wait {
+                    judged = Some(judgement);
+                    break;
+                }
+            }
+            // A look at everything has an end.
+            let end = now.max(start + STREAM_MAX);
+            let judged = judged.unwrap_or_else(|| brake.judge(left, Sight::Coming, false, end));
+            let wanted = if left < 50 { Judgement::Hold } else { Judgement::LetGo };
+            prop_assert_eq!(judged, wanted);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The way of removals: written down as waiting by whoever sees them, judged by the brake, taken out when they may go.
+//! The state is their queue, so that neither many of them nor those that are held take any room.
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::pusher::{Failure, Pusher};
+use super::worker::now_ms;
+use crate::folder::intake::{Outlook, Sight};
+use crate::path::LocalPath;
+use crate::plan::{Brake, Judgement, Planner};
+use crate::state::{Change, ChangeKind, Held, RemovalCounts, State, StateError};
+
+/// When to try again what the state did not let us do.
+const STATE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Removals {
+    brake: Brake,
+    outlook: watch::Receiver<Outlook>,
+    /// How many the outlook had counted when it was last looked at.
+    seen: u64,
+    /// Removals that wait for the brake, as far as they were counted.
+    waiting: u64,
+    /// Where those that may go are taken out next; `None` where none is left.
+    next: Option<From>,
+    /// When the first and the last of those that may go came.
+    span: (Instant, Instant),
+    /// Files in the place of a directory that removals are about to clear.
+    blocked: Vec<Change>,
+    /// The state could not be asked; it is asked again then.
+    retry: Option<Instant>,
+    /// How often in a row it could not be.
+    failures: u32,
+}
+
+/// From where on removals are taken out.
+#[derive(Debug, Clone)]
+enum From {
+    Start,
+    Behind(LocalPath),
+}
+
+/// What the state says of removals.
+struct Known {
+    held: Option<Held>,
+    counts: RemovalCounts,
+}
+
+fn known(state: &State, folder: crate::state::FolderKey) -> Result<Known, StateError> {
+    // Counting looks at every row; who writes need not wait for that.
+    let reader = state.reader()?;
+    Ok(Known { held: reader.held(folder)?, counts: reader.removal_counts(folder)? })
+}
+
+impl Removals {
+    /// What an earlier life left: what is held stays so, what may go goes, the rest is judged once the folder was looked
+    /// at.
+    pub(super) fn load(pusher: &Pusher, outlook: watch::Receiver<Outlook>) -> Self {
+        let (options, now) = (&pusher.options, Instant::now());
+        let held = if options.mirror { pusher.state.held(options.folder).unwrap_or_default() } else { None };
+        let removals = Self {
+            brake: Brake::new(options.delete_brake, options.limits, held.is_some(), now),
+            outlook,
+            seen: 0,
+            waiting: 0,
+            next: options.mirror.then_some(From::Start),
+            span: (now, now),
+            blocked: Vec::new(),
+            retry: options.mirror.then_some(now),
+            failures: 0,
+        };
+        if let Some(held) = held {
+            tell(pusher, &held);
+        }
+        removals
+    }
+
+    /// How often in a row the state could not be asked about removals.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether removals are held.
+    pub(super) fn is_holding(&self) -> bool {
+        self.brake.is_holding()
+    }
+
+    /// How many changes wait here.
+    pub(super) fn len(&self) -> u64 {
+        let waiting = if self.brake.is_waiting() { self.waiting } else { 0 };
+        waiting + self.blocked.len() as u64
+    }
+
+    /// Whether anything is left to be done once the folder has been looked at to its end.
+    pub(super) fn is_done(&self) -> bool {
+        let is_unjudged = self.brake.is_waiting() && self.sight() != Sight::Blind;
+        !is_unjudged && self.next.is_none() && self.blocked.is_empty()
+    }
+
+    fn sight(&self) -> Sight {
+        self.outlook.borrow().sight
+    }
+
+    /// Waits until the outlook is another.
+    pub(super) async fn changed(&mut self) {
+        if self.outlook.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// When [`Removals::judge`] is due.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        [self.brake.due_at(self.sight()), self.retry].into_iter().flatten().min()
+    }
+
+    /// The same where nothing more comes from the folder.
+    pub(super) fn due_at_end(&self) -> Option<Instant> {
+        let is_unjudged = self.brake.is_waiting() && self.sight() != Sight::Blind;
+        if is_unjudged { self.retry.or_else(|| Some(Instant::now())) } else { self.due_at() }
+    }
+
+    /// When removals that wait are judged, which may then go with others.
+    pub(super) fn judged_at(&self) -> Option<Instant> {
+        self.brake.due_at(self.sight()).filter(|_| self.brake.is_waiting())
+    }
+
+    /// Takes note of removals that came, and hands those that may go to the planner as far as it has room.
+    pub(super) async fn step(&mut self, pusher: &Pusher, planner: &mut Planner) {
+        if !pusher.options.mirror {
+            return;
+        }
+        let removals = self.outlook.borrow_and_update().removals;
+        if removals != self.seen && self.retry.is_none() {
+            let came = removals.wrapping_sub(self.seen);
+            self.seen = removals;
+            if self.brake.is_waiting() {
+                self.waiting += came;
+                self.brake.removed(0, Instant::now());
+            } else if !self.brake.is_holding() {
+                self.begin(pusher).await;
+            }
+        }
+        if let Err(failure) = self.take_out(pusher, planner).await {
+            self.fail(pusher, &failure);
+        }
+        if !self.brake.is_waiting() && self.next.is_none() && !self.blocked.is_empty() {
+            planner.put_back(std::mem::take(&mut self.blocked), Instant::now());
+        }
+    }
+
+    /// Removals may have come where none waited: counts what there was before.
+    async fn begin(&mut self, pusher: &Pusher) {
+        let folder = pusher.options.folder;
+        match pusher.blocking(move |state| known(state, folder)).await {
+            Ok(Known { counts, .. }) => {
+                self.waiting = counts.waiting;
+                if counts.waiting > 0 {
+                    self.brake.removed(counts.waiting + counts.here, Instant::now());
+                }
+            }
+            Err(failure) => self.fail(pusher, &failure),
+        }
+    }
+
+    fn fail(&mut self, pusher: &Pusher, failure: &Failure) {
+        // One line for each change of state, not for each try.
+        if self.failures == 0 {
+            tracing::warn!(folder = %pusher.options.path.display(), "removals wait: {}", failure.reason);
+        }
+        self.failures += 1;
+        self.retry = Some(Instant::now() + STATE_RETRY);
+    }
+
+    async fn take_out(&mut self, pusher: &Pusher, planner: &mut Planner) -> Result<(), Failure> {
+        let (folder, max) = (pusher.options.folder, pusher.options.limits.max_files);
+        while let Some(from) = self.next.clone().filter(|_| self.retry.is_none() && !planner.is_full()) {
+            let count = max.saturating_sub(planner.len()).max(1);
+            let paths = pusher
+                .blocking(move |state| {
+                    let after = match &from {
+                        From::Start => None,
+                        From::Behind(path) => Some(path),
+                    };
+                    state.released_removals(folder, after, count)
+                })
+                .await?;
+            self.next = paths.last().filter(|_| paths.len() == count).cloned().map(From::Behind);
+            planner.let_go(paths, self.span);
+        }
+        Ok(())
+    }
+
+    /// Someone has done something: what was let go by hand goes.
+    pub(super) fn kick(&mut self, pusher: &Pusher) {
+        if pusher.options.mirror {
+            self.next = Some(From::Start);
+            self.retry = Some(Instant::now());
+        }
+    }
+
+    /// Judges what waits, or looks at what is held. With `at_end`, nothing more comes from the folder.
+    pub(super) async fn judge(&mut self, pusher: &Pusher, planner: &Planner, at_end: bool) {
+        let is_retry = self.retry.take_if(|at| *at <= Instant::now()).is_some();
+        let folder = pusher.options.folder;
+        let done = async {
+            let known = pusher.blocking(move |state| known(state, folder)).await?;
+            if self.brake.is_holding() {
+                return self.look_at_held(pusher, &known).await;
+            }
+            if !self.brake.is_waiting() || is_retry {
+                // Nothing was counted when it came.
+                self.waiting = known.counts.waiting;
+                if known.counts.waiting > 0 && !self.brake.is_waiting() {
+                    self.brake.removed(known.counts.waiting + known.counts.here, Instant::now());
+                }
+                return Ok(());
+            }
+            self.judge_waiting(pusher, planner, known.counts, at_end).await
+        };
+        match done.await {
+            Ok(()) => self.failures = 0,
+            Err(failure) => self.fail(pusher, &failure),
+        }
+    }
+
+    async fn look_at_held(&mut self, pusher: &Pusher, known: &Known) -> Result<(), Failure> {
+        let folder = pusher.options.folder;
+        if known.held.is_none() {
+            // Released by hand, or all of it came back.
+            self.brake.reset();
+            pusher.blocking(move |state| state.end_holding(folder)).await?;
+            tracing::info!(folder = %pusher.options.path.display(), "no removal is held any more");
+            self.waiting = known.counts.waiting;
+            if self.waiting > 0 {
+                self.brake.removed(known.counts.waiting + known.counts.here, Instant::now());
+            }
+        }
+        self.brake.checked(Instant::now());
+        Ok(())
+    }
+
+    async fn judge_waiting(
+        &mut self,
+        pusher: &Pusher,
+        planner: &Planner,
+        counts: RemovalCounts,
+        at_end: bool,
+    ) -> Result<(), Failure> {
+        let folder = pusher.options.folder;
+        let before = counts.waiting + counts.here;
+        if counts.waiting == 0 {
+            // All of it came back.
+            self.brake.idle();
+            return Ok(());
+        }
+        // What waits to be pushed is in the folder as well, unless it is counted already.
+        let puts: Vec<LocalPath> = planner.puts().cloned().collect();
+        let new = pusher
+            .blocking(move |state| {
+                let mut new = 0;
+                for path in puts {
+                    let is_here = state.file(folder, &path)?.is_some_and(|row| row.is_here());
+                    new += u64::from(!is_here);
+                }
+                Ok(new)
+            })
+            .await?;
+        let (sight, now) = (self.sight(), Instant::now());
+        let span = self.brake.span();
+        match self.brake.judge(counts.here + new, sight, at_end, now) {
+            Judgement::Wait => self.waiting = counts.waiting,
+            Judgement::LetGo => {
+                let most = Some(counts.waiting);
+                match pusher.blocking(move |state| state.release_removals(folder, most)).await {
+                    Ok(Some(_)) => {
+                        self.next = Some(From::Start);
+                        self.span = span.unwrap_or((now, now));
+                    }
+                    // More have come meanwhile.
+                    Ok(None) => self.brake.again(before, now),
+                    Err(failure) => {
+                        self.brake.again(before, now);
+                        return Err(failure);
+                    }
+                }
+            }
+            Judgement::Hold => {
+                match pusher.blocking(move |state| state.hold_removals(folder, now_ms())).await {
+                    Ok(Some(held)) => tell(pusher, &held),
+                    Ok(None) => self.brake.reset(),
+                    Err(failure) => {
+                        self.brake.again(before, now);
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out of a batch, until those are judged or gone, files in the place of a directory that removals clear.
+    pub(super) async fn part(&mut self, pusher: &Pusher, batch: Vec<Change>) -> Vec<Change> {
+        if !self.brake.is_waiting() && self.next.is_none() {
+            return batch;
+        }
+        let (folder, changes) = (pusher.options.folder, batch.clone());
+        let parted = pusher.blocking(move |state| {
+            let mut parted = (Vec::new(), Vec::new());
+            for change in changes {
+                let is_put = change.kind != ChangeKind::Remove;
+                let waits = is_put && state.has_removals_below(folder, &change.path)?;
+                if waits { &mut parted.1 } else { &mut parted.0 }.push(change);
+            }
+            Ok(parted)
+        });
+        match parted.await {
+            Ok((batch, blocked)) => {
+                self.blocked.extend(blocked);
+                batch
+            }
+            // The server will say what cannot be.
+            Err(_) => batch,
+        }
+    }
+}
+
+fn tell(pusher: &Pusher, held: &Held) {
+    let limits = pusher.options.delete_brake;
+    tracing::warn!(
+        folder = %pusher.options.path.display(), files = held.files,
+        "the folder has lost more than {} % of its files at once, so nothing is removed from the branch; everything else \
+         goes on; if they are to go from the branch too: {}",
+        limits.share_percent, pusher.options.release_command
+    );
+}

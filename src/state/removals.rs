@@ -1,0 +1,352 @@
+//! Files that are gone from a folder whose removals are to go to the branch: waiting, held, or let go.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::files::split;
+use super::{FolderKey, Reader, State, StateError};
+use crate::path::LocalPath;
+
+/// What the brake counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemovalCounts {
+    /// Removals that nobody let go yet.
+    pub waiting: u64,
+    /// Files of the branch that the folder has.
+    pub here: u64,
+}
+
+/// Removals that are held until someone lets them go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// How many.
+    pub files: u64,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: i64,
+}
+
+/// The note of the state under which it is kept since when removals of a folder are held.
+fn note(folder: FolderKey) -> String {
+    format!("held since, folder {}", folder.0)
+}
+
+// The first condition is that of the index.
+const IS_WAITING: &str = "folder = ?1 AND gone > 1 AND gone = 2";
+
+fn waiting(connection: &Connection, folder: FolderKey) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"))?
+        .query_row([folder.0], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+}
+
+fn held_since(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<i64>> {
+    let since = connection
+        .prepare_cached("SELECT value FROM note WHERE key = ?1")?
+        .query_row([note(folder)], |row| row.get::<_, String>(0))
+        .optional()?;
+    Ok(since.and_then(|since| since.parse().ok()))
+}
+
+pub(super) fn held(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<Held>> {
+    let Some(since_ms) = held_since(connection, folder)? else { return Ok(None) };
+    let files = waiting(connection, folder)?;
+    Ok((files > 0).then_some(Held { files, since_ms }))
+}
+
+impl Reader {
+    /// What the brake counts. Looks at every row of the folder.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn removal_counts(&self, folder: FolderKey) -> Result<RemovalCounts, StateError> {
+        // Both from one moment: a file that goes from one to the other is counted once.
+        let (waiting, here): (i64, i64) = self
+            .connection
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM file WHERE folder = ?1 AND gone > 1 AND gone = 2),
+                        (SELECT count(*) FROM file WHERE folder = ?1 AND gone = 0 AND mtime_ns IS NOT NULL)",
+            )?
+            .query_row([folder.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(RemovalCounts { waiting: waiting.cast_unsigned(), here: here.cast_unsigned() })
+    }
+
+    /// The removals that are held, if any.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn held(&self, folder: FolderKey) -> Result<Option<Held>, StateError> {
+        Ok(held(&self.connection, folder)?)
+    }
+}
+
+impl State {
+    /// The removals that are held, if any.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn held(&self, folder: FolderKey) -> Result<Option<Held>, StateError> {
+        Ok(held(&self.lock(), folder)?)
+    }
+
+    /// How many removals nobody has let go yet, held or not.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn removals_waiting(&self, folder: FolderKey) -> Result<u64, StateError> {
+        Ok(waiting(&self.lock(), folder)?)
+    }
+
+    /// Whether the folder is known to have had files that the branch does not keep without it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn has_mirrored(&self, folder: FolderKey) -> Result<bool, StateError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT 1 FROM file WHERE folder = ?1 AND gone != 1 AND sha256 IS NOT NULL LIMIT 1",
+        )?;
+        Ok(statement.exists([folder.0])?)
+    }
+
+    /// Holds what waits, and what is still to come, until it is let go. Returns what is held; nothing, where nothing
+    /// waits.
+    ///
+    /// # Errors
+    /// SQLite says no; then nothing is let go either.
+    pub fn hold_removals(&self, folder: FolderKey, now_ms: i64) -> Result<Option<Held>, StateError> {
+        self.write(|transaction| {
+            if waiting(transaction, folder)? > 0 {
+                transaction.execute(
+                    "INSERT INTO note VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                    params![note(folder), now_ms.to_string()],
+                )?;
+            }
+            held(transaction, folder)
+        })
+    }
+
+    /// Lets all removals go that wait, unless they are more than `at_most`. Nothing is held any more. Returns how many
+    /// these are, or `None` where there are too many.
+    ///
+    /// # Errors
+    /// SQLite says no; then all stays as it was.
+    pub fn release_removals(
+        &self,
+        folder: FolderKey,
+        at_most: Option<u64>,
+    ) -> Result<Option<u64>, StateError> {
+        self.write(|transaction| {
+            let files = waiting(transaction, folder)?;
+            if at_most.is_some_and(|most| files > most) {
+                return Ok(None);
+            }
+            transaction.execute(&format!("UPDATE file SET gone = 3 WHERE {IS_WAITING}"), [folder.0])?;
+            transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
+            Ok(Some(files))
+        })
+    }
+
+    /// Forgets that removals are held, where none is any more. Says whether that is so.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn end_holding(&self, folder: FolderKey) -> Result<bool, StateError> {
+        self.write(|transaction| {
+            if waiting(transaction, folder)? > 0 {
+                return Ok(false);
+            }
+            transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
+            Ok(true)
+        })
+    }
+
+    /// The branch keeps what is gone from the folder, also what was to be removed from it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn keep_removed(&self, folder: FolderKey) -> Result<(), StateError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE file SET gone = 1 WHERE folder = ?1 AND gone > 1 AND gone IN (2, 3)",
+                [folder.0],
+            )?;
+            transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
+            Ok(())
+        })
+    }
+
+    /// Some of the removals that were let go and are not on the branch yet, in order, from behind `after` on.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn released_removals(
+        &self,
+        folder: FolderKey,
+        after: Option<&LocalPath>,
+        count: usize,
+    ) -> Result<Vec<LocalPath>, StateError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT dir, name FROM file
+             WHERE folder = ?1 AND gone > 1 AND gone = 3 AND (dir, name) > (?2, ?3) ORDER BY dir, name LIMIT ?4",
+        )?;
+        let (dir, name) = after.map_or_else(Default::default, split);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![folder.0, dir, name, count], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        let mut paths = Vec::new();
+        for row in rows {
+            let (dir, name) = row?;
+            let path = if dir.is_empty() { name } else { [dir, name].join(&b'/') };
+            paths.extend(LocalPath::from_bytes(&path));
+        }
+        Ok(paths)
+    }
+
+    /// Whether a file below `dir` waits to be removed from the branch.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn has_removals_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<bool, StateError> {
+        let connection = self.lock();
+        let below = |end: u8| [dir.as_bytes(), &[end]].concat();
+        for gone in [2, 3] {
+            let mut statement = connection.prepare_cached(
+                "SELECT 1 FROM file WHERE folder = ?1 AND gone > 1 AND gone = ?2 AND dir = ?3
+                 UNION ALL
+                 SELECT 1 FROM file WHERE folder = ?1 AND gone > 1 AND gone = ?2 AND dir >= ?4 AND dir < ?5 LIMIT 1",
+            )?;
+            if statement.exists(params![folder.0, gone, dir.as_bytes(), below(b'/'), below(b'/' + 1)])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::{Digests, Signature};
+    use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Confirmed, Phase, Presence};
+    use std::path::Path;
+
+    fn local(path: &str) -> LocalPath {
+        LocalPath::new(Path::new(path)).unwrap()
+    }
+
+    const SIGNATURE: Signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+    const DIGESTS: Digests = Digests { sha256: [1; 32], xxh3: 1 };
+
+    fn with_files(state: &State, paths: &[&str]) -> FolderKey {
+        let folder = state.folder("a").unwrap();
+        let kind = ChangeKind::Put { signature: SIGNATURE, digests: DIGESTS, racy: false };
+        let changes: Vec<_> = paths.iter().map(|path| Change { path: local(path), kind }).collect();
+        let batch = BatchRow {
+            id: 1,
+            phase: Phase::Staging,
+            transport: BatchTransport::Put,
+            workspace: String::new(),
+            message: String::new(),
+        };
+        state.open_batch(folder, &batch, &changes, 0).unwrap();
+        state.close_batch(folder, 1, Some("c"), &changes, 0).unwrap();
+        folder
+    }
+
+    fn mark(state: &State, folder: FolderKey, paths: &[&str]) {
+        let paths: Vec<_> = paths.iter().map(|path| local(path)).collect();
+        state.mark_gone(folder, &paths, Presence::Waiting).unwrap();
+    }
+
+    #[test]
+    fn what_is_held_stays_so_until_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = with_files(&state, &["a", "d/b", "d/e/c", "here"]);
+        assert_eq!(state.hold_removals(folder, 3).unwrap(), None, "nothing waits");
+        mark(&state, folder, &["a", "d/b"]);
+        let counts = state.reader().unwrap().removal_counts(folder).unwrap();
+        assert_eq!(counts, RemovalCounts { waiting: 2, here: 2 });
+        assert_eq!(state.held(folder).unwrap(), None, "it waits and is not held");
+        assert_eq!(state.hold_removals(folder, 5).unwrap(), Some(Held { files: 2, since_ms: 5 }));
+        mark(&state, folder, &["d/e/c"]);
+        drop(state);
+
+        let (state, _) = State::open(dir.path()).unwrap();
+        assert_eq!(state.hold_removals(folder, 9).unwrap(), Some(Held { files: 3, since_ms: 5 }));
+        assert_eq!(state.summary(folder).unwrap().held, Some(Held { files: 3, since_ms: 5 }));
+        assert!(!state.end_holding(folder).unwrap());
+        assert_eq!(state.released_removals(folder, None, 9).unwrap(), []);
+        assert_eq!(state.release_removals(folder, Some(2)).unwrap(), None, "one more has come");
+        assert_eq!(state.release_removals(folder, None).unwrap(), Some(3));
+        assert_eq!((state.held(folder).unwrap(), state.removals_waiting(folder).unwrap()), (None, 0));
+        let first = state.released_removals(folder, None, 2).unwrap();
+        assert_eq!(first, [local("a"), local("d/b")]);
+        assert_eq!(state.released_removals(folder, first.last(), 2).unwrap(), [local("d/e/c")]);
+    }
+
+    #[test]
+    fn what_comes_back_is_not_held_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = with_files(&state, &["a", "b"]);
+        mark(&state, folder, &["a"]);
+        state.hold_removals(folder, 5).unwrap();
+        let back = Confirmed { path: local("a"), signature: SIGNATURE, digests: DIGESTS, racy: false };
+        state.confirm_files(folder, &[back]).unwrap();
+        assert_eq!(state.held(folder).unwrap(), None);
+        assert!(state.end_holding(folder).unwrap());
+        mark(&state, folder, &["b"]);
+        assert_eq!(state.held(folder).unwrap(), None, "what goes later is judged anew");
+    }
+
+    #[test]
+    fn a_branch_that_is_to_keep_everything_keeps_what_was_to_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = with_files(&state, &["a", "b"]);
+        mark(&state, folder, &["a"]);
+        state.release_removals(folder, None).unwrap();
+        mark(&state, folder, &["b"]);
+        state.hold_removals(folder, 5).unwrap();
+        assert!(state.has_mirrored(folder).unwrap());
+        state.keep_removed(folder).unwrap();
+        assert_eq!(state.released_removals(folder, None, 9).unwrap(), []);
+        assert_eq!((state.held(folder).unwrap(), state.removals_waiting(folder).unwrap()), (None, 0));
+        assert!(!state.has_mirrored(folder).unwrap());
+    }
+
+    #[test]
+    fn a_listing_of_the_branch_lets_nothing_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = with_files(&state, &["same", "other", "lost"]);
+        mark(&state, folder, &["same", "other", "lost"]);
+        state.hold_removals(folder, 5).unwrap();
+        state.begin_listing(folder).unwrap();
+        state.list_files(folder, &[(local("same"), 1, 1), (local("other"), 1, 2)]).unwrap();
+        state.end_listing(folder, "c9").unwrap();
+        assert_eq!(
+            state.held(folder).unwrap(),
+            Some(Held { files: 1, since_ms: 5 }),
+            "what others did is theirs"
+        );
+    }
+
+    #[test]
+    fn removals_below_a_directory_are_found_by_whole_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let folder = with_files(&state, &["d/e/a", "d0/b", "d-/c"]);
+        mark(&state, folder, &["d0/b", "d-/c"]);
+        assert!(!state.has_removals_below(folder, &local("d")).unwrap());
+        mark(&state, folder, &["d/e/a"]);
+        for dir in ["d", "d/e"] {
+            assert!(state.has_removals_below(folder, &local(dir)).unwrap());
+        }
+        state.release_removals(folder, None).unwrap();
+        assert!(state.has_removals_below(folder, &local("d")).unwrap());
+    }
+}
