@@ -181,6 +181,9 @@ impl Scan<'_> {
                 EntryKind::Special if self.filter.excludes_file(&path) => {}
                 EntryKind::Special => report(Finding::Skipped(path, SPECIAL))?,
                 EntryKind::Unknown => {
+                    // It may be a directory.
+                    hidden.insert(path.clone());
+                    summary.complete = false;
                     report(Finding::Unreadable(path, "it cannot be looked at".to_owned()))?;
                     continue;
                 }
@@ -303,11 +306,15 @@ mod tests {
             self.state.close_batch(self.key, batch.id, Some("c"), &changes, 0).unwrap();
         }
 
-        fn scan_from(&self, start: &str) -> (Vec<String>, ScanSummary) {
-            let root = RootDir::open(self.folder.path()).unwrap();
+        /// What `scan` reports of a folder that was opened as `root`.
+        fn found_by<T>(
+            &self,
+            root: &RootDir,
+            scan: impl FnOnce(&Scan<'_>, &mut dyn FnMut(Finding) -> ControlFlow<()>) -> T,
+        ) -> (Vec<String>, T) {
             let reader = self.state.reader().unwrap();
-            let scan = Scan {
-                root: &root,
+            let scanner = Scan {
+                root,
                 filter: &self.filter,
                 reader: &reader,
                 folder: self.key,
@@ -324,8 +331,38 @@ mod tests {
                 });
                 ControlFlow::Continue(())
             };
-            let summary = scan.run(&LocalPath::new(Path::new(start)).unwrap(), &mut report).unwrap();
-            (found, summary)
+            let done = scan(&scanner, &mut report);
+            (found, done)
+        }
+
+        fn root(&self) -> RootDir {
+            RootDir::open(self.folder.path()).unwrap()
+        }
+
+        fn scan_from(&self, start: &str) -> (Vec<String>, ScanSummary) {
+            let start = LocalPath::new(Path::new(start)).unwrap();
+            self.found_by(&self.root(), |scan, report| scan.run(&start, report).unwrap())
+        }
+
+        /// A scan by someone who is bound by modes, with this one at `path`.
+        fn scan_with_mode(&self, path: &str, mode: u32) -> (Vec<String>, ScanSummary) {
+            let set =
+                |mode| fs::set_permissions(self.folder.path().join(path), fs::Permissions::from_mode(mode));
+            let root = self.root();
+            set(mode).unwrap();
+            // Capabilities are a thread's own: without them even root is bound by the mode.
+            let scanned = std::thread::scope(|scope| {
+                let scan = scope.spawn(|| {
+                    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+                    let mut mine = capabilities(None).unwrap();
+                    mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+                    set_capabilities(None, mine).unwrap();
+                    self.found_by(&root, |scan, report| scan.run(&LocalPath::root(), report).unwrap())
+                });
+                scan.join()
+            });
+            set(0o700).unwrap();
+            scanned.unwrap()
         }
 
         fn scan(&self) -> Vec<String> {
@@ -373,20 +410,40 @@ mod tests {
         let f = Fixture::new();
         f.write("d/e/a");
         f.know(&["d/e/a"]);
-        let mode = |mode| fs::set_permissions(f.folder.path().join("d"), fs::Permissions::from_mode(mode));
-        mode(0o000).unwrap();
-        // Capabilities are a thread's own: without them even root is bound by the mode.
-        let (found, summary) = std::thread::scope(|scope| {
-            let scan = scope.spawn(|| {
-                use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-                let mut mine = capabilities(None).unwrap();
-                mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-                set_capabilities(None, mine).unwrap();
-                f.scan_from("")
-            });
-            scan.join().unwrap()
-        });
-        mode(0o700).unwrap();
+        let (found, summary) = f.scan_with_mode("d", 0o000);
         assert_eq!((found, summary.complete), (vec!["unreadable d".to_owned()], false));
+    }
+
+    #[test]
+    fn what_lies_below_a_name_that_cannot_be_looked_at_is_not_gone() {
+        let f = Fixture::new();
+        for path in ["d/a", "d/e/b", "z"] {
+            f.write(path);
+        }
+        f.know(&["d/a", "d/e/b", "z"]);
+        // As where a disk fails, or the program behind a mount has died.
+        let entries = vec![DirEntry { name: "d".into(), kind: EntryKind::Unknown }];
+        let (found, ()) = f.found_by(&f.root(), |scan, report| {
+            let (root, mut hidden) = (LocalPath::root(), HashSet::new());
+            let (mut stack, mut summary) = (Vec::new(), ScanSummary::default());
+            let mut seen = Seen { stack: &mut stack, hidden: &mut hidden, summary: &mut summary };
+            let known = scan.reader.files_in(f.key, &root).unwrap();
+            let _ = scan.compare(&root, entries, known, &mut seen, report);
+            let visited = HashSet::from([root.clone()]);
+            let _ = scan.report_vanished(&root, &visited, &hidden, report).unwrap();
+        });
+        assert_eq!(found, ["unreadable d", "gone z"]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_not_taken_for_empty() {
+        let f = Fixture::new();
+        f.write("a");
+        f.write("d/e/b");
+        f.know(&["a", "d/e/b"]);
+        for mode in [0o000, 0o100] {
+            let (found, summary) = f.scan_with_mode("", mode);
+            assert_eq!((found, summary.complete), (vec!["unreadable ".to_owned()], false), "{mode:o}");
+        }
     }
 }
