@@ -91,6 +91,12 @@ impl Examiner {
                 }
             });
         }
+        // Names that are gone from a directory which no longer is the folder say nothing of the folder.
+        if examined.contains(&Examined::Removed) && !self.root.is_current().unwrap_or(false) {
+            removed.clear();
+            let voided = examined.iter_mut().filter(|examined| **examined == Examined::Removed);
+            voided.for_each(|examined| *examined = Examined::Moving(None));
+        }
         if !confirmed.is_empty() {
             self.state.confirm_files(self.folder, &confirmed)?;
         }
@@ -390,6 +396,25 @@ mod tests {
             matches!(f.look("a"), Examined::Finished(_)),
             "whether the branch still holds it is to be asked"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_not_the_folder_any_more_says_nothing_of_it() {
+        let mut f = Fixture::new();
+        f.examiner.mirror = true;
+        f.write("a", "1");
+        f.push("a");
+        // The folder is another, and what was opened is emptied.
+        let (path, away) = (f.dir.path().to_path_buf(), f.dir.path().with_extension("away"));
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::remove_file(away.join("a")).unwrap();
+        assert_eq!(f.look("a"), Examined::Moving(None), "it is looked at again");
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(f.look("a"), Examined::Moving(None));
+        assert_eq!(f.examiner.state.removals_waiting(f.examiner.folder).unwrap(), 0);
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(f.look("a"), Examined::Removed);
     }
 
     #[test]
