@@ -37,7 +37,7 @@
 //! | [`state`] | what is proved and under way, in SQLite | how it came about |
 //! | [`config`] | the TOML file | what runs |
 //! | [`folder`] | one folder: watches, settling, scans | servers |
-//! | [`plan`] | which changes make a batch, which requests carry it | time and sockets, but for `now` |
+//! | [`plan`] | which changes make a batch, which requests carry it, which removals are held | time and sockets, but for `now` |
 //! | [`push`] | one target: delivering, proving, recovering | events and scans |
 //! | [`service`] | wiring all of it, reload, systemd | decisions |
 //! | [`status`] | reports | changing anything |

@@ -183,6 +183,13 @@ pub struct DeleteBrake {
     pub files: u64,
 }
 
+impl DeleteBrake {
+    /// Whether nothing is ever held.
+    pub fn is_off(&self) -> bool {
+        self.share_percent >= 100
+    }
+}
+
 /// Which of the server's ways a batch takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {

@@ -12,6 +12,8 @@ const AT_ONCE: Duration = Duration::from_secs(30 * 60);
 const AT_ONCE_STEP: Duration = Duration::from_secs(60);
 /// How long removals that go on and on are waited for before they are judged by what is there.
 const STREAM_MAX: Duration = Duration::from_secs(10 * 60);
+/// The part of all files, one in so many, that may go while more is coming.
+const SMALL_PART: u64 = 50;
 /// The shortest pause between two looks at removals that go on.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 /// How often it is looked at whether what is held has come back.
@@ -98,6 +100,13 @@ impl Brake {
         }
     }
 
+    /// The folder is being looked at. What is found in it takes its time too.
+    pub fn looking(&mut self, now: Instant) {
+        if let State::Waiting { early, .. } = &mut self.state {
+            *early = now + self.max_wait;
+        }
+    }
+
     /// When the removals that wait are to be judged, or those that are held looked at; `None` where that waits for the
     /// folder.
     pub fn due_at(&self, sight: Sight) -> Option<Instant> {
@@ -124,10 +133,15 @@ impl Brake {
                 Sight::Coming => now >= first + self.stream_max,
                 Sight::Looking | Sight::Blind => false,
             };
-        // What may be the beginning of something large waits for the rest of it.
-        let weight = if is_over { 1 } else { 4 };
+        let lost = before.saturating_sub(left);
+        let is_too_much = if is_over {
+            self.is_too_much(before, lost)
+        } else {
+            // What may be the beginning of something large waits for the rest of it.
+            lost >= self.limits.files && lost > before / SMALL_PART && !self.limits.is_off()
+        };
         let is_seen = at_end || matches!(sight, Sight::Clear | Sight::Coming);
-        if is_seen && !self.is_too_much(before, left, weight) && (is_over || now >= early) {
+        if is_seen && !is_too_much && (is_over || now >= early) {
             self.remember(before, now);
             self.state = State::Idle;
             return Judgement::LetGo;
@@ -179,13 +193,9 @@ impl Brake {
         }
     }
 
-    fn is_too_much(&self, before: u64, left: u64, weight: u64) -> bool {
-        let lost = u128::from(before.saturating_sub(left));
-        let share = u128::from(self.limits.share_percent);
-        // A share of all can never be exceeded, however much is still to come.
-        share < 100
-            && lost >= u128::from(self.limits.files)
-            && lost * 100 * u128::from(weight) > share * u128::from(before)
+    fn is_too_much(&self, before: u64, lost: u64) -> bool {
+        let (lost_percent, share) = (u128::from(lost) * 100, u128::from(self.limits.share_percent));
+        lost >= self.limits.files && lost_percent > share * u128::from(before)
     }
 }
 

@@ -69,6 +69,8 @@ pub struct PushStatus {
     pub pending: u64,
     /// Their bytes.
     pub pending_bytes: u64,
+    /// Whether there are more changes than are counted in `pending`.
+    pub has_more: bool,
     /// Whether removals are held.
     pub is_holding: bool,
     /// Commits proved since the start.

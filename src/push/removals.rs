@@ -9,7 +9,7 @@ use super::worker::now_ms;
 use crate::folder::intake::{Outlook, Sight};
 use crate::path::LocalPath;
 use crate::plan::{Brake, Judgement, Planner};
-use crate::state::{Change, ChangeKind, Held, RemovalCounts, State, StateError};
+use crate::state::{Change, ChangeKind, Held, RemovalCounts};
 
 /// When to try again what the state did not let us do.
 const STATE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -39,18 +39,6 @@ pub(super) struct Removals {
 enum From {
     Start,
     Behind(LocalPath),
-}
-
-/// What the state says of removals.
-struct Known {
-    held: Option<Held>,
-    counts: RemovalCounts,
-}
-
-fn known(state: &State, folder: crate::state::FolderKey) -> Result<Known, StateError> {
-    // Counting looks at every row; who writes need not wait for that.
-    let reader = state.reader()?;
-    Ok(Known { held: reader.held(folder)?, counts: reader.removal_counts(folder)? })
 }
 
 impl Removals {
@@ -84,6 +72,11 @@ impl Removals {
     /// Whether removals are held.
     pub(super) fn is_holding(&self) -> bool {
         self.brake.is_holding()
+    }
+
+    /// Whether more of those that may go are still to be taken out.
+    pub(super) fn has_more(&self) -> bool {
+        self.next.is_some()
     }
 
     /// How many changes wait here.
@@ -130,15 +123,20 @@ impl Removals {
         if !pusher.options.mirror {
             return;
         }
-        let removals = self.outlook.borrow_and_update().removals;
+        let Outlook { removals, sight } = *self.outlook.borrow_and_update();
+        if sight == Sight::Looking {
+            self.brake.looking(Instant::now());
+        }
         if removals != self.seen && self.retry.is_none() {
             let came = removals.wrapping_sub(self.seen);
             self.seen = removals;
             if self.brake.is_waiting() {
                 self.waiting += came;
                 self.brake.removed(0, Instant::now());
-            } else if !self.brake.is_holding() {
-                self.begin(pusher).await;
+            } else if !self.brake.is_holding()
+                && let Err(failure) = self.begin(pusher).await
+            {
+                self.fail(pusher, &failure);
             }
         }
         if let Err(failure) = self.take_out(pusher, planner).await {
@@ -149,18 +147,27 @@ impl Removals {
         }
     }
 
-    /// Removals may have come where none waited: counts what there was before.
-    async fn begin(&mut self, pusher: &Pusher) {
-        let folder = pusher.options.folder;
-        match pusher.blocking(move |state| known(state, folder)).await {
-            Ok(Known { counts, .. }) => {
-                self.waiting = counts.waiting;
-                if counts.waiting > 0 {
-                    self.brake.removed(counts.waiting + counts.here, Instant::now());
+    /// What the brake compares. Counting looks at every row; who writes need not wait for that.
+    async fn count(pusher: &Pusher) -> Result<RemovalCounts, Failure> {
+        let (folder, is_off) = (pusher.options.folder, pusher.options.delete_brake.is_off());
+        pusher
+            .blocking(move |state| {
+                if is_off {
+                    return Ok(RemovalCounts { waiting: state.removals_waiting(folder)?, here: 0 });
                 }
-            }
-            Err(failure) => self.fail(pusher, &failure),
+                state.reader()?.removal_counts(folder)
+            })
+            .await
+    }
+
+    /// Removals may have come where none waited: counts what there was before.
+    async fn begin(&mut self, pusher: &Pusher) -> Result<(), Failure> {
+        let counts = Self::count(pusher).await?;
+        self.waiting = counts.waiting;
+        if counts.waiting > 0 {
+            self.brake.removed(counts.waiting + counts.here, Instant::now());
         }
+        Ok(())
     }
 
     fn fail(&mut self, pusher: &Pusher, failure: &Failure) {
@@ -201,40 +208,29 @@ impl Removals {
 
     /// Judges what waits, or looks at what is held. With `at_end`, nothing more comes from the folder.
     pub(super) async fn judge(&mut self, pusher: &Pusher, planner: &Planner, at_end: bool) {
-        let is_retry = self.retry.take_if(|at| *at <= Instant::now()).is_some();
-        let folder = pusher.options.folder;
-        let done = async {
-            let known = pusher.blocking(move |state| known(state, folder)).await?;
+        self.retry = self.retry.filter(|at| *at > Instant::now());
+        let judged = async {
             if self.brake.is_holding() {
-                return self.look_at_held(pusher, &known).await;
+                self.look_at_held(pusher).await
+            } else if self.brake.is_waiting() {
+                self.judge_waiting(pusher, planner, at_end).await
+            } else {
+                self.begin(pusher).await
             }
-            if !self.brake.is_waiting() || is_retry {
-                // Nothing was counted when it came.
-                self.waiting = known.counts.waiting;
-                if known.counts.waiting > 0 && !self.brake.is_waiting() {
-                    self.brake.removed(known.counts.waiting + known.counts.here, Instant::now());
-                }
-                return Ok(());
-            }
-            self.judge_waiting(pusher, planner, known.counts, at_end).await
         };
-        match done.await {
+        match judged.await {
             Ok(()) => self.failures = 0,
             Err(failure) => self.fail(pusher, &failure),
         }
     }
 
-    async fn look_at_held(&mut self, pusher: &Pusher, known: &Known) -> Result<(), Failure> {
+    async fn look_at_held(&mut self, pusher: &Pusher) -> Result<(), Failure> {
         let folder = pusher.options.folder;
-        if known.held.is_none() {
-            // Released by hand, or all of it came back.
+        if pusher.blocking(move |state| state.end_holding(folder)).await? {
+            // Let go by hand, or all of it came back.
             self.brake.reset();
-            pusher.blocking(move |state| state.end_holding(folder)).await?;
             tracing::info!(folder = %pusher.options.path.display(), "no removal is held any more");
-            self.waiting = known.counts.waiting;
-            if self.waiting > 0 {
-                self.brake.removed(known.counts.waiting + known.counts.here, Instant::now());
-            }
+            self.begin(pusher).await?;
         }
         self.brake.checked(Instant::now());
         Ok(())
@@ -244,10 +240,10 @@ impl Removals {
         &mut self,
         pusher: &Pusher,
         planner: &Planner,
-        counts: RemovalCounts,
         at_end: bool,
     ) -> Result<(), Failure> {
         let folder = pusher.options.folder;
+        let counts = Self::count(pusher).await?;
         let before = counts.waiting + counts.here;
         if counts.waiting == 0 {
             // All of it came back.

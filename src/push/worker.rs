@@ -275,6 +275,7 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
     pusher.status.send_modify(|status| {
         status.pending = planner.len() as u64 + removals.len();
         status.pending_bytes = planner.bytes();
+        status.has_more = removals.has_more();
         status.is_holding = removals.is_holding();
         status.phase = match tries.row() {
             None => PushPhase::Idle,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
@@ -14,6 +15,9 @@ use crate::status::socket;
 
 /// Where removals are let go: takes the keys of folders, answers how many of each.
 const RELEASE: &str = "/release";
+
+/// The longest that it may take to write down for very many files that they may go.
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Why held removals cannot be let go.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ async fn tell(client: &reqwest::Client, state_dir: &Path, keys: &[String]) -> Re
     let path = socket::path(state_dir);
     let failed =
         |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
-    let request = client.post(format!("http://localhost{RELEASE}")).json(keys);
+    let request = client.post(format!("http://localhost{RELEASE}")).json(keys).timeout(RELEASE_WAIT_MAX);
     let answer = request.send().await.map_err(failed)?;
     match answer.status() {
         StatusCode::OK => answer.json().await.map_err(failed),

@@ -32,6 +32,9 @@ fn note(folder: FolderKey) -> String {
 // The first condition is that of the index.
 const IS_WAITING: &str = "folder = ?1 AND gone > 1 AND gone = 2";
 
+const RELEASED: &str = "SELECT dir, name FROM file
+    WHERE folder = ?1 AND gone > 1 AND gone = 3 AND (dir, name) > (?2, ?3) ORDER BY dir, name LIMIT ?4";
+
 fn waiting(connection: &Connection, folder: FolderKey) -> rusqlite::Result<u64> {
     connection
         .prepare_cached(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"))?
@@ -68,14 +71,6 @@ impl Reader {
             )?
             .query_row([folder.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(RemovalCounts { waiting: waiting.cast_unsigned(), here: here.cast_unsigned() })
-    }
-
-    /// The removals that are held, if any.
-    ///
-    /// # Errors
-    /// SQLite says no.
-    pub fn held(&self, folder: FolderKey) -> Result<Option<Held>, StateError> {
-        Ok(held(&self.connection, folder)?)
     }
 }
 
@@ -146,13 +141,16 @@ impl State {
         })
     }
 
-    /// Forgets that removals are held, where none is any more. Says whether that is so.
+    /// Forgets that removals are held, where none is any more or they were let go. Says whether that is so.
     ///
     /// # Errors
     /// SQLite says no.
     pub fn end_holding(&self, folder: FolderKey) -> Result<bool, StateError> {
         self.write(|transaction| {
-            if waiting(transaction, folder)? > 0 {
+            let some_wait = transaction
+                .prepare_cached(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"))?
+                .exists([folder.0])?;
+            if some_wait && held_since(transaction, folder)?.is_some() {
                 return Ok(false);
             }
             transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
@@ -186,10 +184,7 @@ impl State {
         count: usize,
     ) -> Result<Vec<LocalPath>, StateError> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT dir, name FROM file
-             WHERE folder = ?1 AND gone > 1 AND gone = 3 AND (dir, name) > (?2, ?3) ORDER BY dir, name LIMIT ?4",
-        )?;
+        let mut statement = connection.prepare_cached(RELEASED)?;
         let (dir, name) = after.map_or_else(Default::default, split);
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let rows = statement.query_map(params![folder.0, dir, name, count], |row| {
@@ -333,6 +328,23 @@ mod tests {
             Some(Held { files: 1, since_ms: 5 }),
             "what others did is theirs"
         );
+    }
+
+    #[test]
+    fn removals_are_found_without_a_look_at_every_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path()).unwrap();
+        let connection = state.lock();
+        let by_index = |query: &str| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let plan: Vec<String> =
+                statement.query_map([1], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+            assert!(plan.iter().all(|step| step.contains("file_removed")), "{query}: {plan:?}");
+        };
+        by_index(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"));
+        by_index(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"));
+        by_index(RELEASED.split(" AND (dir").next().unwrap());
+        by_index(&RELEASED.replace("?2", "x''").replace("?3", "x''").replace("?4", "9"));
     }
 
     #[test]

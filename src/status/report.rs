@@ -266,7 +266,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
         + under_way.map_or(0, |_| push.batch.files);
     let looking =
         matches!(intake.phase, IntakePhase::Starting | IntakePhase::Covering | IntakePhase::Scanning);
-    report.waiting_more = intake.hints > 0 || looking;
+    report.waiting_more = intake.hints > 0 || looking || push.has_more;
     report.busy = intake.busy;
     report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
     report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);

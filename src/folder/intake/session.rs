@@ -29,6 +29,8 @@ const READY_MAX: usize = 512;
 const EXAMINE_BATCH: usize = 16;
 /// Hints are taken no more often than this, so that a flood of them leaves room for everything else.
 const HINTS_EVERY: Duration = Duration::from_millis(50);
+/// Hints taken at once that are as good as a look at everything.
+const HINTS_MANY: usize = 1_000;
 /// The same where the kernel loses events again and again, and all watches begin anew each time.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at whether the folder is still the one that was opened, and whether what could not be come to
@@ -278,6 +280,8 @@ impl<'a> Session<'a> {
     /// Says whether everything is in doubt.
     async fn take_hints(&mut self) -> Result<bool, Broken> {
         let hints = self.inbox.take();
+        // Looking at many of them takes a while.
+        self.publish_sight(if hints.len() > HINTS_MANY { Sight::Looking } else { Sight::Coming });
         let (examiner, watch, reader) = (self.examiner.clone(), self.watch.clone(), Arc::clone(&self.reader));
         let looked = blocking(move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -425,6 +429,7 @@ impl<'a> Session<'a> {
 
     /// Looks at everything anew; also at the watches where events may have been lost.
     async fn doubt_everything(&mut self, events_lost: bool) -> Result<(), Broken> {
+        self.publish_sight(Sight::Looking);
         self.check_root().await?;
         let (root, options) = (Arc::clone(&self.examiner.root), self.options.clone());
         let filter = blocking(move || Filter::of_folder(&options.exclude, &options.include, &root)).await?;
@@ -441,9 +446,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn publish(&self) {
-        let sight = self.sight();
+    fn publish_sight(&self, sight: Sight) {
         self.outlook.send_if_modified(|outlook| std::mem::replace(&mut outlook.sight, sight) != sight);
+    }
+
+    fn publish(&self) {
+        self.publish_sight(self.sight());
         let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
         let phase = if is_scanning { IntakePhase::Scanning } else { IntakePhase::Watching };
         self.status.send_modify(|status| {

@@ -206,6 +206,34 @@ async fn a_folder_that_gets_another_name_for_everything_is_not_held(site: &Arc<S
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn long_a_deletion_of_very_many_files_is_held_as_a_whole() {
+    const FILES: usize = 30_000;
+    let mut rig = Rig::new(&standin().await, MIRROR);
+    let path = |number: usize| format!("{}/file {number}", number % 30);
+    (0..FILES).for_each(|number| rig.write(&path(number), number.to_string()));
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    let head = rig.oracle().head().await;
+    let start = std::time::Instant::now();
+    (0..30).for_each(|dir| fs::remove_dir_all(rig.folder.join(dir.to_string())).unwrap());
+    let removed = start.elapsed();
+    rig.until_status("all are held", holds(FILES as u64)).await;
+    let held = start.elapsed();
+    assert_eq!(rig.oracle().head().await, head, "nothing at all is removed");
+    assert_eq!(release(&rig).await.code, Some(0));
+    let start = std::time::Instant::now();
+    rig.assert_all_holds().await;
+    eprintln!(
+        "{FILES} files removed in {removed:?}, held after {held:?}, gone {:?} after the release; peak memory {} KiB",
+        start.elapsed(),
+        super::names::peak_memory_kib(rig.pid())
+    );
+    rig.stop().await;
+}
+
 async fn standin() -> Arc<Site> {
     Arc::new(Site::standin().await)
 }
@@ -218,6 +246,18 @@ async fn few_files_go_whatever_their_share() {
     rig.write("a", "1");
     rig.assert_all_holds().await;
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn push_puts_a_file_in_the_place_of_a_directory_at_one_go() {
+    let rig = Rig::new(&standin().await, MIRROR);
+    write_again(&rig, 0..24);
+    assert_eq!(rig.push().await.code, Some(0));
+    fs::remove_dir_all(rig.folder.join("d0")).unwrap();
+    rig.write("d0", "a file");
+    let said = rig.push().await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    rig.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
