@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::{FolderId, MessageTemplate};
 use crate::oxen::{BranchName, RepoName};
-use crate::path::RepoPath;
+use crate::path::{RepoPath, printable};
 
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
@@ -33,7 +33,7 @@ pub fn release_command(file: &Path, path: &Path) -> String {
 
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
+    let text = printable(path);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::pusher::{Failure, Pusher};
 use super::worker::now_ms;
 use crate::folder::intake::{Outlook, Sight};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, printable};
 use crate::plan::{Brake, Judgement, Planner};
 use crate::state::{Change, ChangeKind, Held, RemovalCounts};
 
@@ -173,7 +173,7 @@ impl Removals {
     fn fail(&mut self, pusher: &Pusher, failure: &Failure) {
         // One line for each change of state, not for each try.
         if self.failures == 0 {
-            tracing::warn!(folder = %pusher.options.path.display(), "removals wait: {}", failure.reason);
+            tracing::warn!(folder = %printable(&pusher.options.path), "removals wait: {}", failure.reason);
         }
         self.failures += 1;
         self.retry = Some(Instant::now() + STATE_RETRY);
@@ -229,7 +229,7 @@ impl Removals {
         if pusher.blocking(move |state| state.end_holding(folder)).await? {
             // Let go by hand, or all of it came back.
             self.brake.reset();
-            tracing::info!(folder = %pusher.options.path.display(), "no removal is held any more");
+            tracing::info!(folder = %printable(&pusher.options.path), "no removal is held any more");
             self.begin(pusher).await?;
         }
         self.brake.checked(Instant::now());
@@ -324,7 +324,7 @@ impl Removals {
 fn tell(pusher: &Pusher, held: &Held) {
     let limits = pusher.options.delete_brake;
     tracing::warn!(
-        folder = %pusher.options.path.display(), files = held.files,
+        folder = %printable(&pusher.options.path), files = held.files,
         "the folder has lost more than {} % of its files at once, so nothing is removed from the branch; everything else \
          goes on; if they are to go from the branch too: {}",
         limits.share_percent, pusher.options.release_command

@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 
+use super::clients;
 use super::folders::View;
+use crate::path::printable;
 use crate::state::{Reader, State, StateError};
 use crate::status::socket;
 
@@ -43,7 +45,7 @@ pub async fn release(state_dir: &Path, keys: &[String]) -> Result<(Vec<u64>, boo
     if Reader::open(state_dir)?.is_none() {
         return Ok((vec![0; keys.len()], false));
     }
-    let (state, _) = State::open(state_dir)?;
+    let (state, _) = State::open(state_dir, &clients::machine())?;
     let released = keys.iter().map(|key| release_one(&state, key)).collect::<Result<_, _>>()?;
     state.checkpoint()?;
     Ok((released, false))
@@ -52,17 +54,18 @@ pub async fn release(state_dir: &Path, keys: &[String]) -> Result<(Vec<u64>, boo
 async fn tell(client: &reqwest::Client, state_dir: &Path, keys: &[String]) -> Result<Vec<u64>, String> {
     let path = socket::path(state_dir);
     let failed =
-        |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
+        |error: reqwest::Error| format!("the service at {} does not answer: {error}", printable(&path));
     let request = client.post(format!("http://localhost{RELEASE}")).json(keys).timeout(RELEASE_WAIT_MAX);
     let answer = request.send().await.map_err(failed)?;
     match answer.status() {
         StatusCode::OK => answer.json().await.map_err(failed),
-        StatusCode::NOT_FOUND => {
-            Err(format!("the service at {} is of a version that knows no brake; restart it", path.display()))
-        }
+        StatusCode::NOT_FOUND => Err(format!(
+            "the service at {} is of a version that knows no brake; restart it",
+            printable(&path)
+        )),
         _ => {
             let reason = answer.text().await.map_err(failed)?;
-            Err(format!("the service at {} cannot let removals go: {reason}", path.display()))
+            Err(format!("the service at {} cannot let removals go: {reason}", printable(&path)))
         }
     }
 }

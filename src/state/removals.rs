@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn what_is_held_stays_so_until_it_is_let_go() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "d/b", "d/e/c", "here"]);
         assert_eq!(state.hold_removals(folder, 3).unwrap(), None, "nothing waits");
         mark(&state, folder, &["a", "d/b"]);
@@ -269,7 +269,7 @@ mod tests {
         mark(&state, folder, &["d/e/c"]);
         drop(state);
 
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         assert_eq!(state.hold_removals(folder, 9).unwrap(), Some(Held { files: 3, since_ms: 5 }));
         assert_eq!(state.summary(folder).unwrap().held, Some(Held { files: 3, since_ms: 5 }));
         assert!(!state.end_holding(folder).unwrap());
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn what_comes_back_is_not_held_any_more() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "b"]);
         mark(&state, folder, &["a"]);
         state.hold_removals(folder, 5).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_branch_that_is_to_keep_everything_keeps_what_was_to_go() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "b"]);
         mark(&state, folder, &["a"]);
         state.release_removals(folder, None).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn a_listing_of_the_branch_lets_nothing_go() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["same", "other", "lost"]);
         mark(&state, folder, &["same", "other", "lost"]);
         state.hold_removals(folder, 5).unwrap();
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn removals_are_found_without_a_look_at_every_file() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let connection = state.lock();
         let by_index = |query: &str| {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn removals_below_a_directory_are_found_by_whole_segments() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, _) = State::open(dir.path()).unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["d/e/a", "d0/b", "d-/c"]);
         mark(&state, folder, &["d0/b", "d-/c"]);
         assert!(!state.has_removals_below(folder, &local("d")).unwrap());

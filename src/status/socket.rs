@@ -108,7 +108,7 @@ pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
     let Some(client) = connect(state_dir).await? else { return Ok(None) };
     let path = path(state_dir);
     let failed =
-        |error: reqwest::Error| format!("the service at {} does not answer: {error}", path.display());
+        |error: reqwest::Error| format!("the service at {} does not answer: {error}", printable(&path));
     let answer = client.get("http://localhost/status").send().await.map_err(failed)?;
     if !answer.status().is_success() {
         let reason = answer.text().await.map_err(failed)?;

@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oxen_sync::path::printable;
 use oxen_sync::status::Report;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -71,7 +72,7 @@ async fn a_folder_that_is_emptied_at_once_keeps_its_files_on_the_branch_and_push
     rig.until_status("it is pushed", |report| report.folders[0].files == 1).await;
     assert_eq!(paths(&rig).await.len(), 25, "nothing is removed");
     let text = rig.run(&["status".as_ref()]).await.out;
-    let command = format!("oxen-sync release {} --config {}", rig.folder.display(), rig.config.display());
+    let command = format!("oxen-sync release {} --config {}", printable(&rig.folder), printable(&rig.config));
     assert!(text.contains("24 removals") && text.contains(&command), "{text}");
 
     // A restart holds them still, and says so once more.
@@ -132,7 +133,7 @@ async fn push_exits_with_one_while_removals_are_held(site: &Arc<Site>) {
     let head = rig.oracle().head().await;
     remove(&rig, 0..24);
     let said = rig.push().await;
-    let command = format!("oxen-sync release {} --config", rig.folder.display());
+    let command = format!("oxen-sync release {} --config", printable(&rig.folder));
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("REMOVALS ARE HELD"), "{said:?}");
     assert!(said.out.contains("24 removals held") && said.out.contains(&command), "{said:?}");
@@ -229,7 +230,7 @@ async fn long_a_deletion_of_very_many_files_is_held_as_a_whole() {
     eprintln!(
         "{FILES} files removed in {removed:?}, held after {held:?}, gone {:?} after the release; peak memory {} KiB",
         start.elapsed(),
-        super::names::peak_memory_kib(rig.pid())
+        rig.peak_memory_kib()
     );
     rig.stop().await;
 }

@@ -125,7 +125,8 @@ async fn long_losses_of_power_lose_and_double_nothing(site: &Arc<Site>) {
 /// What a machine without power starts with again is the state as it is at one moment, with garbage where a write was
 /// under way; what was asked of the server by then comes to its end there.
 async fn lose_power(site: &Arc<Site>, times: u32) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
+    let mut rig =
+        Rig::new(site, "on_delete = \"mirror\"\nbatch.quiet = \"0s\"\ndelete_brake.share = \"100%\"");
     let mut work = Work::in_folder_of(&rig);
     (0..10).for_each(|_| work.change());
     let copy = rig.dir().join("copy");

@@ -284,7 +284,10 @@ async fn play(on: On, steps: Vec<Step>, patience: Option<Duration>) {
     };
     let site = Arc::new(site);
     // A file with several names is seen by all of them when the folder is compared.
-    let mut rig = Rig::new(&site, "on_delete = \"mirror\"\nbatch.quiet = \"20ms\"\nrescan_interval = \"2s\"");
+    let mut rig = Rig::new(
+        &site,
+        "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"\nbatch.quiet = \"20ms\"\nrescan_interval = \"2s\"",
+    );
     if let Some(patience) = patience {
         rig.patience = patience;
     }

@@ -13,7 +13,10 @@ const KILLS: u32 = 5;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_at_any_moment_is_waited_for() {
     let Some((site, server)) = Site::real_of_its_own().await else { return };
-    let mut rig = Rig::new(&Arc::new(site), "on_delete = \"mirror\"\nbatch.quiet = \"0s\"");
+    let mut rig = Rig::new(
+        &Arc::new(site),
+        "on_delete = \"mirror\"\nbatch.quiet = \"0s\"\ndelete_brake.share = \"100%\"",
+    );
     let mut work = Work::in_folder_of(&rig);
     (0..10).for_each(|_| work.change());
     rig.start();

@@ -36,7 +36,13 @@ async fn many_machines(site: &Arc<Site>, changes: u32, time: Duration) {
     let ledger = Arc::<Ledger>::default();
     let mut rigs: Vec<Rig> = (0..MACHINES)
         .map(|n| {
-            let mut rig = Rig::of(site, &repo, "main", &format!("rig-{n}"), "on_delete = \"mirror\"");
+            let mut rig = Rig::of(
+                site,
+                &repo,
+                "main",
+                &format!("rig-{n}"),
+                "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"",
+            );
             rig.ledger = Arc::clone(&ledger);
             // What the others put there is not this one's.
             rig.is_mirror = false;
