@@ -133,7 +133,13 @@ impl Mount {
     /// An empty filesystem in memory of so many KiB; `None` where nothing can be mounted.
     pub(crate) fn tmpfs(at: &Path, kib: u32) -> Option<Self> {
         Self::new(
-            &["-t".into(), "tmpfs".into(), "-o".into(), format!("size={kib}k").into(), "tmpfs".into()],
+            &[
+                "-t".into(),
+                "tmpfs".into(),
+                "-o".into(),
+                format!("size={kib}k,mode=0700").into(),
+                "tmpfs".into(),
+            ],
             at,
         )
     }
