@@ -10,6 +10,7 @@ use oxen_sync::oxen::Op;
 
 use super::before_both;
 use crate::standin::{Action, Rule};
+use crate::support::means::with_names_of;
 use crate::support::rig::Rig;
 use crate::support::secure::{Authority, TlsFront};
 use crate::support::site::Site;
@@ -20,6 +21,7 @@ before_both! {
     long_every_fault_at_every_request_costs_time_and_no_file,
     a_server_that_is_away_for_a_while_is_waited_for,
     a_certificate_that_does_not_match_lets_nothing_through,
+    a_name_that_does_not_resolve_is_asked_for_again,
 }
 
 /// Rigs at once: each is a process of its own.
@@ -204,5 +206,26 @@ async fn a_certificate_that_does_not_match_lets_nothing_through(site: &Arc<Site>
     rig.kick();
     rig.assert_all_holds().await;
     assert!(front.has_seen_a_request());
+    rig.stop().await;
+}
+
+async fn a_name_that_does_not_resolve_is_asked_for_again(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "");
+    let hosts = rig.dir().join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    let Some(wrapper) = with_names_of(&hosts) else { return };
+    rig.set_wrapper(&wrapper);
+    let named = site.url.replace("127.0.0.1", "oxen-server.test");
+    let (url, server) = (format!("url = {:?}\n", site.url), format!("url = {named:?}\nallow_http = true\n"));
+    rig.write_config(&rig.config_text().replace(&url, &server));
+    rig.write("a", "1");
+    rig.start();
+    let report = rig.until_status("it is told", |report| report.folders[0].retry.is_some()).await;
+    let reason = &report.folders[0].retry.as_ref().unwrap().reason;
+    assert!(reason.contains("oxen-server.test"), "{reason}");
+    // In place, so that the one that is mounted changes.
+    fs::write(&hosts, "127.0.0.1 localhost oxen-server.test\n").unwrap();
+    rig.kick();
+    rig.assert_all_holds().await;
     rig.stop().await;
 }

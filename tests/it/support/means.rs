@@ -50,6 +50,25 @@ pub(crate) fn bound_by_modes() -> Option<Vec<&'static str>> {
     }
 }
 
+/// The command before a program for which names are those in `hosts` alone; `None` where no mount namespace can be had.
+pub(crate) fn with_names_of(hosts: &Path) -> Option<Vec<String>> {
+    let switch = hosts.with_extension("nsswitch");
+    fs::write(&switch, "hosts: files\n").expect("it is ours");
+    let script =
+        "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /etc/nsswitch.conf && shift && exec \"$@\"";
+    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script];
+    let mut wrapper: Vec<String> = words.map(str::to_owned).to_vec();
+    wrapper.extend([hosts, switch.as_path()].map(|file| file.to_str().expect("it is UTF-8").to_owned()));
+    let tried: Vec<&str> = wrapper.iter().map(String::as_str).chain(["true"]).collect();
+    match tool(&tried) {
+        Ok(()) => Some(wrapper),
+        Err(why) => {
+            leave_out(&format!("names of its own cannot be had: {why}"));
+            None
+        }
+    }
+}
+
 /// The limits of inotify that a program is to have, in a user namespace of its own.
 pub(crate) struct Inotify {
     pub(crate) watches: u32,
