@@ -7,11 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
+mod documents;
 mod e2e;
 mod faults;
 mod fuzz;
 mod hostile;
-mod security;
+
 #[path = "../standin/mod.rs"]
 mod standin;
 mod support;
