@@ -92,7 +92,8 @@ enum KeyFault {
     #[error("others can change it (mode {mode:04o}); run: chmod 600 {path}")]
     Writable { mode: u32, path: String },
     #[error(
-        "it belongs to user {owner}, who is neither root nor the one that oxen-sync runs as; run: chown {us} {path}"
+        "it belongs to user {owner}, who is neither root nor the one that runs this command; run the command as that user, \
+         as the service does, or, if user {us} is to have the key, run: chown {us} {path}"
     )]
     Foreign { owner: u32, us: u32, path: String },
     #[error("it is empty")]
@@ -210,11 +211,6 @@ fn read_oxen_cli(path: &Path, server: &Server) -> Result<Option<ApiKey>, KeyFaul
         }
         Err(fault) => return Err(fault.into()),
     };
-    check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(KeyFault::Writable { mode, path: quoted(path) });
-    }
     // The parser's own message would show the line, and with it perhaps a key.
     let config: AuthConfig = toml::from_slice(&bytes).map_err(|_| KeyFault::NotAuthConfig)?;
     let mut host = server.url.host_str().unwrap_or_default().to_owned();
@@ -222,7 +218,14 @@ fn read_oxen_cli(path: &Path, server: &Server) -> Result<Option<ApiKey>, KeyFaul
         host = format!("{host}:{port}");
     }
     let entry = config.host_configs.into_iter().find(|entry| entry.host.eq_ignore_ascii_case(&host));
-    entry.and_then(|entry| entry.auth_token).map(|token| ApiKey::new(token.as_bytes())).transpose()
+    let Some(token) = entry.and_then(|entry| entry.auth_token) else { return Ok(None) };
+    // Only what is used has to be trusted.
+    check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(KeyFault::Writable { mode, path: quoted(path) });
+    }
+    ApiKey::new(token.as_bytes()).map(Some)
 }
 
 #[cfg(test)]
@@ -333,11 +336,8 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&key_file, Some(12345), None).unwrap();
             let text = find_key(&server("x", Some(&key_file)), &Env::default()).unwrap_err().to_string();
-            let wanted = format!(
-                "belongs to user 12345, who is neither root nor the one that oxen-sync runs as; run: chown 0 {}",
-                printable(&key_file)
-            );
-            assert!(text.ends_with(&wanted), "{text}");
+            assert!(text.contains("belongs to user 12345, who is neither root nor"), "{text}");
+            assert!(text.ends_with(&format!("run: chown 0 {}", printable(&key_file))), "{text}");
         } else {
             let text = check_owner(&key_file, &metadata, owner + 1).unwrap_err().to_string();
             assert!(text.contains(&format!("belongs to user {owner}")), "{text}");
@@ -356,6 +356,10 @@ mod tests {
             if let Err(error) = found {
                 assert!(error.to_string().contains("run: chmod 600 /"), "{error}");
             }
+            // What holds nothing for this server harms nobody.
+            let mut other = server(Server::DEFAULT_NAME, None);
+            other.url = "http://127.0.0.1:3999".parse().unwrap();
+            assert!(find_key(&other, &env).unwrap().is_none(), "{mode:o}");
         }
     }
 

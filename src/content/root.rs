@@ -176,6 +176,8 @@ impl RootDir {
     /// Nothing can be found at the path.
     pub fn is_current(&self) -> io::Result<bool> {
         let by_now = rustix::fs::stat(&self.path)?;
+        // On a network filesystem another directory may have got the number of one that is gone.
+        rustix::fs::fstat(&self.fd)?;
         Ok((by_now.st_dev, by_now.st_ino) == (self.id.device, self.id.inode))
     }
 

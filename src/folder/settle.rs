@@ -141,11 +141,19 @@ impl SettleStage {
     }
 
     /// The examination of `path` came to an end. Returns whether its finding holds: `false` when the path was touched
-    /// meanwhile, and waits again.
+    /// meanwhile, and waits again. A snapshot of one that was overdue holds all the same; what came since waits anew.
     pub fn settled(&mut self, path: &LocalPath, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(path) else { return true };
         entry.examined(now);
         if entry.touched_meanwhile {
+            let (_, was_overdue) = entry.taken;
+            if was_overdue {
+                (entry.first, entry.failed) = (now, 0);
+                entry.deadline = now + self.limits.max_wait;
+                entry.due = now + self.limits.quiet;
+                self.by_due.insert((entry.due, path.clone()));
+                return true;
+            }
             entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);
             self.by_due.insert((entry.due, path.clone()));
             return false;
@@ -331,6 +339,26 @@ mod tests {
         // Else a file that takes longer to read than everything takes to scan would never be taken in a flood.
         stage.found(&local("a"), signature, start + seconds(2.1));
         assert!(stage.settled(&local("a"), start + seconds(2.2)));
+    }
+
+    #[test]
+    fn a_snapshot_holds_although_its_file_is_touched_meanwhile() {
+        let mut now = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let mut snapshots = Vec::new();
+        stage.touch(&local("log"), None, now);
+        for _ in 0..1_000 {
+            now += seconds(0.5);
+            stage.touch(&local("log"), None, now);
+            for due in stage.take_due(now, 9) {
+                // Reading it takes longer than the writer pauses.
+                now += seconds(3.0);
+                stage.touch(&due.path, None, now);
+                snapshots.push((due.overdue, stage.settled(&due.path, now)));
+            }
+        }
+        assert!(snapshots.len() > 3 && snapshots.len() < 20, "one each minute: {snapshots:?}");
+        assert!(snapshots.iter().all(|snapshot| *snapshot == (true, true)), "{snapshots:?}");
     }
 
     #[test]
