@@ -2,7 +2,7 @@ use super::prove::look_up;
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, prove};
 use crate::path::{LocalPath, RepoPath, printable};
-use crate::state::{Change, ChangeKind, Confirmed, FolderKey, State, StateError};
+use crate::state::{Change, ChangeKind, Confirmed, FolderKey, Presence, State, StateError};
 
 /// Changes sorted by what is known of their paths.
 #[derive(Debug, Default)]
@@ -134,7 +134,9 @@ fn sort(state: &State, folder: FolderKey, changes: Vec<Change>) -> Result<Sorted
                     sorted.doubtful.push(change);
                 }
             }
-            (ChangeKind::Remove, None) => {}
+            // A listing has shown meanwhile that the branch holds another's file there, or none.
+            (ChangeKind::Remove, row)
+                if row.as_ref().is_none_or(|row| row.known.presence != Presence::Released) => {}
             (_, row) => sorted.needed.push((change, row.is_none())),
         }
     }

@@ -13,9 +13,9 @@ use super::tries::REQUEST_BACKOFF;
 use super::verdict::{Verdict, verdict};
 use crate::fault_point::{Point, passed};
 use crate::oxen::{Entry, Error, FileBody, Reason};
-use crate::path::RepoPath;
+use crate::path::{LocalPath, printable};
 use crate::plan;
-use crate::state::ChangeKind;
+use crate::state::FileRow;
 
 /// Tries of one request before the whole batch steps back.
 pub(super) const TRIES: u32 = 3;
@@ -42,10 +42,7 @@ impl Pusher {
                 .await?;
             }
         }
-        let mut staged: Staged = (0..batch.changes.len())
-            .filter(|index| batch.changes.get(*index).is_some_and(|change| change.kind == ChangeKind::Remove))
-            .collect();
-        self.stage_removals(batch, &requests.removals).await?;
+        let mut staged = self.stage_removals(batch, &requests.removals).await?;
         let forms = requests.forms.into_iter().map(|form| self.stage_form(source, batch, form));
         let uploads =
             requests.uploads.into_iter().map(|index| self.stage_upload(source, batch, index).boxed());
@@ -56,28 +53,51 @@ impl Pusher {
         Ok(staged)
     }
 
-    async fn stage_removals(&self, batch: &Batch, removals: &[usize]) -> Result<(), Failure> {
+    /// Stages removals, but of files alone that are still ours: what another writer has put there since is theirs, and is
+    /// not known here any more.
+    async fn stage_removals(&self, batch: &Batch, removals: &[usize]) -> Result<Staged, Failure> {
         if removals.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let Target { client, repo, .. } = &self.target;
         let wanted: Vec<_> = removals.iter().filter_map(|index| batch.paths.get(*index)).cloned().collect();
         // The name of a directory would take all with it that lies below, whoever put it there.
         let head = self.target.head().await?;
         let found = look_up(client, repo, &head, &wanted, self.options.concurrency).await?;
-        let is_file = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.is_dir);
-        let paths: Vec<_> = found
+        let locals: Vec<LocalPath> = removals
             .iter()
-            .filter(|(_, entry)| is_file(entry))
-            .filter_map(|(at, _)| wanted.get(*at))
-            .map(RepoPath::as_str)
+            .filter_map(|index| batch.changes.get(*index))
+            .map(|change| change.path.clone())
             .collect();
+        let (folder, asked) = (self.options.folder, locals.clone());
+        let rows: Vec<Option<FileRow>> =
+            self.blocking(move |state| asked.iter().map(|path| state.file(folder, path)).collect()).await?;
+        let (mut paths, mut staged, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, entry) in &found {
+            let (Some(index), Some(path)) = (removals.get(*at), wanted.get(*at)) else { continue };
+            match entry.as_ref().filter(|entry| !entry.is_dir) {
+                Some(entry) if rows.get(*at).is_some_and(|row| is_of(entry, row.as_ref())) => {
+                    paths.push(path.as_str());
+                    staged.push(*index);
+                }
+                Some(_) => theirs.extend(locals.get(*at).cloned()),
+                // It is gone already.
+                None => staged.push(*index),
+            }
+        }
+        if !theirs.is_empty() {
+            tracing::info!(
+                folder = %printable(&self.options.path), files = theirs.len(),
+                "files that are gone from the folder stay on the branch: another writer has changed them there"
+            );
+            self.blocking(move |state| state.forget_files(folder, &theirs)).await?;
+        }
         if !paths.is_empty() {
             self.tries(|| client.stage_removals(repo, &batch.row.workspace, &paths)).await?;
             passed(Point::RemovalsStaged);
         }
         self.sent(removals.len() as u64, 0);
-        Ok(())
+        Ok(staged)
     }
 
     /// Sends small files in one form; where the server will not have it, in ever smaller ones until the file that is
@@ -176,6 +196,11 @@ impl Pusher {
             }
         }
     }
+}
+
+/// Whether a file on the branch is the one that is known.
+fn is_of(entry: &Entry, row: Option<&FileRow>) -> bool {
+    row.is_some_and(|row| row.size == entry.size && Some(row.xxh3) == entry.xxh3)
 }
 
 /// Whether sending the same request again at once is pointless.

@@ -93,7 +93,11 @@ impl Clients {
 
 /// What tells this machine from others, for as long as it is installed; empty where it has no id of its own.
 pub(super) fn machine() -> String {
-    let Ok(id) = std::fs::read("/etc/machine-id") else { return String::new() };
+    let id = std::fs::read("/etc/machine-id").unwrap_or_default();
+    // As it is before the first boot is over (machine-id(5)).
+    if id.trim_ascii().is_empty() || id.trim_ascii() == b"uninitialized" {
+        return String::new();
+    }
     // The id itself is not to be given away (machine-id(5)).
     let hash = Sha256::new().chain_update(b"oxen-sync").chain_update(id.trim_ascii()).finalize();
     hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()

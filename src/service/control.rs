@@ -45,7 +45,7 @@ pub async fn release(state_dir: &Path, keys: &[String]) -> Result<(Vec<u64>, boo
     if Reader::open(state_dir)?.is_none() {
         return Ok((vec![0; keys.len()], false));
     }
-    let (state, _) = State::open(state_dir, &clients::machine())?;
+    let state = State::open_as_it_is(state_dir, &clients::machine())?;
     let released = keys.iter().map(|key| release_one(&state, key)).collect::<Result<_, _>>()?;
     state.checkpoint()?;
     Ok((released, false))

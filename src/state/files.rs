@@ -263,7 +263,7 @@ impl State {
         })
     }
 
-    /// Marks files that the folder no longer has.
+    /// Marks files that the folder no longer has. One that was only listed meanwhile was never here.
     ///
     /// # Errors
     /// SQLite says no.
@@ -274,8 +274,10 @@ impl State {
         presence: Presence,
     ) -> Result<(), StateError> {
         self.write(|transaction| {
-            let mut statement = transaction
-                .prepare_cached("UPDATE file SET gone = ?4 WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            let mut statement = transaction.prepare_cached(
+                "UPDATE file SET gone = ?4
+                     WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND gone = 0 AND mtime_ns IS NOT NULL",
+            )?;
             for path in paths {
                 let (dir, name) = split(path);
                 statement.execute(params![folder.0, dir, name, presence])?;
@@ -321,7 +323,16 @@ mod tests {
             ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &listed).unwrap();
-        state.mark_gone(folder, &[local("a/gone/4")], Presence::Kept).unwrap();
+        let here = Confirmed {
+            path: local("a/gone/4"),
+            signature: Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 },
+            digests: Digests { sha256: [1; 32], xxh3: 1 },
+            racy: false,
+        };
+        state.confirm_files(folder, &[here]).unwrap();
+        // What was only listed was never here.
+        let gone = [local("a/gone/4"), local("a/1")];
+        state.mark_gone(folder, &gone, Presence::Kept).unwrap();
         let reader = state.reader().unwrap();
         let below = |path: &str| {
             let dirs = reader.dirs_below(folder, &local(path)).unwrap();

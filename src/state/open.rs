@@ -69,6 +69,17 @@ pub enum StateError {
     /// Whoever can write into it can put another database into the place of ours.
     #[error("others can write to the state directory {path}; run: chmod go-w {path}", path = printable(.0))]
     OpenToOthers(PathBuf),
+    /// The database is broken, of another version, or of another machine.
+    #[error(
+        "the state in {path} cannot be used: {reason}; the service and push put it aside and begin a new one",
+        path = printable(path)
+    )]
+    Unusable {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// SQLite says no.
     #[error("the state database failed: {}; {}", .0, advice(.0))]
     Database(#[from] rusqlite::Error),
@@ -97,6 +108,30 @@ impl State {
     /// # Errors
     /// The directory cannot be used, or another process has it.
     pub fn open(dir: &Path, machine: &str) -> Result<(Self, Option<SetAside>), StateError> {
+        Self::open_or(dir, machine, |path, _| {
+            let moved_to = set_aside(dir)
+                .map_err(|source| StateError::Directory { path: path.to_path_buf(), source })?;
+            passed(Point::StateSetAside);
+            Ok(moved_to)
+        })
+    }
+
+    /// The same, but a database that cannot be used stays where it is, and is an error.
+    ///
+    /// # Errors
+    /// Also that the database cannot be used.
+    pub fn open_as_it_is(dir: &Path, machine: &str) -> Result<Self, StateError> {
+        let refuse = |path: &Path, reason: &Unusable| {
+            Err(StateError::Unusable { path: path.to_path_buf(), reason: reason.to_string() })
+        };
+        Self::open_or(dir, machine, refuse).map(|(state, _)| state)
+    }
+
+    fn open_or(
+        dir: &Path,
+        machine: &str,
+        make_room: impl FnOnce(&Path, &Unusable) -> Result<PathBuf, StateError>,
+    ) -> Result<(Self, Option<SetAside>), StateError> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| StateError::Directory { path, source }
@@ -123,8 +158,7 @@ impl State {
             // A disk that is full or fails says nothing against the database, and may be well again.
             Err(Unusable::Database(error)) if !is_broken(&error) => return Err(error.into()),
             Err(reason) => {
-                let moved_to = set_aside(dir).map_err(failed(&path))?;
-                passed(Point::StateSetAside);
+                let moved_to = make_room(&path, &reason)?;
                 let connection = connect(&path, machine).map_err(|again| match again {
                     Unusable::Database(error) => StateError::Database(error),
                     Unusable::OtherVersion(_) | Unusable::OtherMachine => {
@@ -303,9 +337,10 @@ fn connect(path: &Path, machine: &str) -> Result<Connection, Unusable> {
         version if version != schema::VERSION => return Err(Unusable::OtherVersion(version)),
         _ => {
             match schema::machine(&connection)? {
-                Some(known) if known != machine => return Err(Unusable::OtherMachine),
-                Some(_) => {}
-                None => schema::set_machine(&connection, machine)?,
+                // A machine without an id says nothing, here or there.
+                known if machine.is_empty() || known.as_deref() == Some(machine) => {}
+                Some(known) if !known.is_empty() => return Err(Unusable::OtherMachine),
+                _ => schema::set_machine(&connection, machine)?,
             }
             let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
@@ -402,9 +437,22 @@ mod tests {
         drop(State::open(dir.path(), "here").unwrap());
         let (_, set_aside) = State::open(dir.path(), "here").unwrap();
         assert!(set_aside.is_none());
+        // One that has no id, or cannot read it just now, says nothing.
+        let (_, set_aside) = State::open(dir.path(), "").unwrap();
+        assert!(set_aside.is_none());
         let (_, set_aside) = State::open(dir.path(), "there").unwrap();
         assert!(set_aside.unwrap().reason.contains("another machine"));
         let (_, set_aside) = State::open(dir.path(), "there").unwrap();
+        assert!(set_aside.is_none());
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_stays_where_whoever_asks_wants_that() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(State::open(dir.path(), "here").unwrap());
+        let error = State::open_as_it_is(dir.path(), "there").unwrap_err();
+        assert!(error.to_string().contains("another machine"), "{error}");
+        let (_, set_aside) = State::open(dir.path(), "here").unwrap();
         assert!(set_aside.is_none());
     }
 

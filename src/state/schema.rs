@@ -120,7 +120,7 @@ pub(super) fn machine(connection: &Connection) -> rusqlite::Result<Option<String
 
 /// Says which machine the database belongs to.
 pub(super) fn set_machine(connection: &Connection, machine: &str) -> rusqlite::Result<()> {
-    connection.execute("INSERT INTO note VALUES (?1, ?2)", [MACHINE, machine]).map(|_| ())
+    connection.execute("INSERT OR REPLACE INTO note VALUES (?1, ?2)", [MACHINE, machine]).map(|_| ())
 }
 
 /// Removals are few, and are counted and taken out often. Made where it is missing; it changes nothing that is read.

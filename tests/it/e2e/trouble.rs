@@ -19,6 +19,7 @@ on_both! {
     a_directory_that_becomes_a_link_is_mirrored,
     a_file_that_comes_back_is_put_where_others_have_removed_it,
     push_puts_back_what_others_have_changed_and_the_service_does_not,
+    what_others_have_changed_is_not_removed,
 }
 
 async fn standin() -> (Arc<Site>, Arc<crate::standin::StandIn>) {
@@ -332,4 +333,24 @@ async fn a_folder_that_cannot_be_started_says_why() {
     kill_process(rig.pid(), Signal::HUP).unwrap();
     rig.assert_all_holds().await;
     rig.stop().await;
+}
+
+/// In mirror mode a removal takes away what the folder had, and nothing that another writer has put there since.
+async fn what_others_have_changed_is_not_removed(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
+    rig.write("d/theirs", "1");
+    rig.write("d/ours", "2");
+    rig.write("stays", "3");
+    rig.start();
+    rig.settled().await;
+    rig.assert_idle().await;
+    site.commit(&rig.repo, &[("d/theirs", "another")]).await;
+    fs::remove_file(rig.folder.join("d/theirs")).unwrap();
+    fs::remove_file(rig.folder.join("d/ours")).unwrap();
+    let is_over = |report: &Report| report.folders[0].files == 1;
+    rig.until_status("it is removed", is_over).await;
+    rig.assert_idle().await;
+    let tree = rig.oracle().tree(&rig.oracle().head().await.unwrap()).await;
+    assert_eq!(tree.into_keys().collect::<Vec<_>>(), ["d/theirs", "stays"]);
+    rig.assert_a_restart_changes_nothing().await;
 }
