@@ -8,6 +8,7 @@ use std::time::Duration;
 use oxen_sync::oxen::Op;
 use oxen_sync::status::FolderState;
 use tokio::time::sleep;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::on_both;
 use crate::support::rig::Rig;
@@ -38,6 +39,34 @@ async fn a_log_that_never_rests_is_taken_as_it_was_at_one_moment(site: &Arc<Site
         log.write_all(&content[content.len() - format!("line {lines}\n").len()..]).unwrap();
         lines += 1;
         sleep(Duration::from_millis(20)).await;
+    }
+    drop(log);
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+/// Reading it takes longer than its writer ever pauses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_log_that_never_rests_is_taken_too() {
+    let site = Arc::new(Site::standin().await);
+    let mut rig = Rig::new(&site, "settle.quiet = \"300ms\"\nsettle.max_wait = \"1s\"");
+    let mut hash = Xxh3::new();
+    let mut log = File::create(rig.folder.join("log")).unwrap();
+    let mut grow = |rig: &Rig, more: &[u8]| {
+        hash.update(more);
+        rig.ledger.finished_as("log", hash.digest128());
+        log.write_all(more).unwrap();
+    };
+    grow(&rig, &vec![7; 96 << 20]);
+    rig.start();
+    let standin = site.as_standin().unwrap();
+    let repo = rig.repo.to_string();
+    let mut lines = 0;
+    while !standin.tree(&repo, "main").contains_key("log") {
+        assert!(lines < 3_000, "it is never taken\n{}", rig.log());
+        grow(&rig, format!("line {lines}\n").as_bytes());
+        lines += 1;
+        sleep(Duration::from_millis(10)).await;
     }
     drop(log);
     rig.assert_all_holds().await;

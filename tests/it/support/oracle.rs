@@ -71,6 +71,11 @@ impl Ledger {
         self.contents.lock().unwrap().entry(path.to_owned()).or_default().push(xxh3);
     }
 
+    /// How many contents were finished.
+    pub(crate) fn len(&self) -> usize {
+        self.contents.lock().unwrap().values().map(Vec::len).sum()
+    }
+
     /// Where in the order of `path` this content was finished, from `from` on.
     fn find(&self, path: &str, xxh3: u128, from: usize) -> Option<usize> {
         let all = self.contents.lock().unwrap();
