@@ -126,22 +126,23 @@ impl Brake {
     pub fn judge(&mut self, left: u64, sight: Sight, at_end: bool, now: Instant) -> Judgement {
         let State::Waiting { first, last, before, early } = self.state else { return Judgement::Wait };
         self.recent.retain(|(at, _)| now.saturating_duration_since(*at) < AT_ONCE);
-        let before = self.recent.iter().map(|(_, before)| *before).fold(before, u64::max);
+        let most = self.recent.iter().map(|(_, before)| *before).fold(before, u64::max);
         let is_over = at_end
             || match sight {
                 Sight::Clear => now >= last + self.quiet || now >= first + self.stream_max,
                 Sight::Coming => now >= first + self.stream_max,
                 Sight::Looking | Sight::Blind => false,
             };
-        let lost = before.saturating_sub(left);
+        let lost = most.saturating_sub(left);
         let is_too_much = if is_over {
-            self.is_too_much(before, lost)
+            self.is_too_much(most, lost)
         } else {
             // What may be the beginning of something large waits for the rest of it.
-            lost >= self.limits.files && lost > before / SMALL_PART && !self.limits.is_off()
+            lost >= self.limits.files && lost > most / SMALL_PART && !self.limits.is_off()
         };
         let is_seen = at_end || matches!(sight, Sight::Clear | Sight::Coming);
         if is_seen && !is_too_much && (is_over || now >= early) {
+            // Not the most of all: what is known from earlier ends with its own half hour.
             self.remember(before, now);
             self.state = State::Idle;
             return Judgement::LetGo;
@@ -303,6 +304,18 @@ mod tests {
             let at = start + seconds(f64::from(hour) * 3600.0);
             brake.removed([100, 60, 40][hour as usize], at);
             assert_eq!(brake.judge(left, Sight::Clear, false, at + BATCH.quiet), Judgement::LetGo);
+        }
+    }
+
+    #[test]
+    fn what_goes_bit_by_bit_all_day_is_not_one_deletion() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        for step in 0..72_u32 {
+            let (at, left) =
+                (start + step * Duration::from_secs(20 * 60), 10_000 - 100 * u64::from(step + 1));
+            brake.removed(left + 100, at);
+            assert_eq!(brake.judge(left, Sight::Clear, false, at + BATCH.quiet), Judgement::LetGo, "{step}");
         }
     }
 
