@@ -39,18 +39,29 @@ pub struct Brake {
 enum State {
     Idle,
     /// Removals wait to be judged.
-    Waiting {
-        first: Instant,
-        last: Instant,
-        /// Files of the branch that the folder had before.
-        before: u64,
-        /// When it is looked whether they may go although more is coming.
-        early: Instant,
-    },
+    Waiting(Wait),
     /// Nothing is removed until someone lets it go, or all of it has come back.
     Holding {
         check: Instant,
     },
+}
+
+/// Removals that wait to be judged, as far as the brake knows of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    first: Instant,
+    last: Instant,
+    /// Files of the branch that the folder had before.
+    before: u64,
+    /// When it is looked whether they may go although more is coming.
+    early: Instant,
+}
+
+impl Wait {
+    /// When the first and the last of them came.
+    pub fn span(&self) -> (Instant, Instant) {
+        (self.first, self.last)
+    }
 }
 
 /// What is to come of the removals that wait.
@@ -80,7 +91,7 @@ impl Brake {
 
     /// Whether removals wait to be judged.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting { .. })
+        matches!(self.state, State::Waiting(_))
     }
 
     /// Whether removals are held.
@@ -93,17 +104,17 @@ impl Brake {
         match &mut self.state {
             State::Idle => {
                 let early = now + self.max_wait;
-                self.state = State::Waiting { first: now, last: now, before, early };
+                self.state = State::Waiting(Wait { first: now, last: now, before, early });
             }
-            State::Waiting { last, .. } => *last = now,
+            State::Waiting(wait) => wait.last = now,
             State::Holding { .. } => {}
         }
     }
 
     /// The folder is being looked at. What is found in it takes its time too.
     pub fn looking(&mut self, now: Instant) {
-        if let State::Waiting { early, .. } = &mut self.state {
-            *early = now + self.max_wait;
+        if let State::Waiting(wait) = &mut self.state {
+            wait.early = now + self.max_wait;
         }
     }
 
@@ -112,11 +123,13 @@ impl Brake {
     pub fn due_at(&self, sight: Sight) -> Option<Instant> {
         match (self.state, sight) {
             // A look at everything comes to its end by itself.
-            (State::Idle, _) | (State::Waiting { .. }, Sight::Blind | Sight::Looking) => None,
-            (State::Waiting { first, last, early, .. }, Sight::Clear) => {
+            (State::Idle, _) | (State::Waiting(_), Sight::Blind | Sight::Looking) => None,
+            (State::Waiting(Wait { first, last, early, .. }), Sight::Clear) => {
                 Some((last + self.quiet).min(early).min(first + self.stream_max))
             }
-            (State::Waiting { first, early, .. }, Sight::Coming) => Some(early.min(first + self.stream_max)),
+            (State::Waiting(Wait { first, early, .. }), Sight::Coming) => {
+                Some(early.min(first + self.stream_max))
+            }
             (State::Holding { check }, _) => Some(check),
         }
     }
@@ -124,7 +137,8 @@ impl Brake {
     /// Judges the removals that wait, with `left` files of the branch in the folder by now, those that are about to be
     /// pushed included. With `at_end`, nothing more can come.
     pub fn judge(&mut self, left: u64, sight: Sight, at_end: bool, now: Instant) -> Judgement {
-        let State::Waiting { first, last, before, early } = self.state else { return Judgement::Wait };
+        let State::Waiting(wait) = self.state else { return Judgement::Wait };
+        let Wait { first, last, before, early } = wait;
         self.recent.retain(|(at, _)| now.saturating_duration_since(*at) < AT_ONCE);
         let most = self.recent.iter().map(|(_, before)| *before).fold(before, u64::max);
         let is_over = at_end
@@ -151,14 +165,13 @@ impl Brake {
             self.state = State::Holding { check: now + HELD_CHECK };
             return Judgement::Hold;
         }
-        self.state = State::Waiting { first, last, before, early: now + self.max_wait.max(AGAIN_MIN) };
+        self.again(wait, now);
         Judgement::Wait
     }
 
-    /// What was judged could not be carried out, or has become more: it is judged again.
-    pub fn again(&mut self, before: u64, now: Instant) {
-        self.state = State::Idle;
-        self.removed(before, now);
+    /// What was judged could not be carried out, or is not over: it waits on, as what it was, and is judged again.
+    pub fn again(&mut self, wait: Wait, now: Instant) {
+        self.state = State::Waiting(Wait { early: now + self.max_wait.max(AGAIN_MIN), ..wait });
     }
 
     /// What is held was looked at; the next look comes by itself.
@@ -168,10 +181,10 @@ impl Brake {
         }
     }
 
-    /// When the first and the last of the removals that wait came.
-    pub fn span(&self) -> Option<(Instant, Instant)> {
+    /// The removals that wait.
+    pub fn waiting(&self) -> Option<Wait> {
         match self.state {
-            State::Waiting { first, last, .. } => Some((first, last)),
+            State::Waiting(wait) => Some(wait),
             _ => None,
         }
     }
@@ -341,6 +354,23 @@ mod tests {
             }
         }
         assert!(let_go > 100);
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_judged_again_as_what_it_was() {
+        let start = Instant::now();
+        let mut brake = brake(start);
+        brake.removed(100, start);
+        let wait = brake.waiting().unwrap();
+        let judged_at = start + BATCH.quiet;
+        assert_eq!(brake.judge(60, Sight::Clear, false, judged_at), Judgement::LetGo);
+        brake.again(wait, judged_at);
+        // Files have come meanwhile; they were not there before.
+        brake.removed(1000, judged_at);
+        assert_eq!(brake.waiting().unwrap().span(), (start, judged_at));
+        let due = brake.due_at(Sight::Clear).unwrap();
+        assert_eq!(due, judged_at + BATCH.quiet);
+        assert_eq!(brake.judge(50, Sight::Clear, false, due), Judgement::LetGo);
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl Removals {
 
     /// When [`Removals::judge`] is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        [self.brake.due_at(self.sight()), self.retry].into_iter().flatten().min()
+        // What the state did not let us do is not tried sooner, however long it has been due.
+        self.retry.or_else(|| self.brake.due_at(self.sight()))
     }
 
     /// The same where nothing more comes from the folder.
@@ -244,12 +245,11 @@ impl Removals {
     ) -> Result<(), Failure> {
         let folder = pusher.options.folder;
         let counts = Self::count(pusher).await?;
-        let before = counts.waiting + counts.here;
-        if counts.waiting == 0 {
+        let Some(wait) = self.brake.waiting().filter(|_| counts.waiting > 0) else {
             // All of it came back.
             self.brake.idle();
             return Ok(());
-        }
+        };
         // What waits to be pushed is in the folder as well, unless it is counted already.
         let puts: Vec<LocalPath> = planner.puts().cloned().collect();
         let new = pusher
@@ -263,20 +263,25 @@ impl Removals {
             })
             .await?;
         let (sight, now) = (self.sight(), Instant::now());
-        let span = self.brake.span();
         match self.brake.judge(counts.here + new, sight, at_end, now) {
             Judgement::Wait => self.waiting = counts.waiting,
             Judgement::LetGo => {
+                // No more than was counted: more may have come meanwhile.
                 let most = Some(counts.waiting);
-                match pusher.blocking(move |state| state.release_removals(folder, most)).await {
-                    Ok(Some(_)) => {
+                let released = pusher.blocking(move |state| {
+                    state.release_removals(folder, most)?;
+                    state.removals_waiting(folder)
+                });
+                match released.await {
+                    Ok(left) => {
                         self.next = Some(From::Start);
-                        self.span = span.unwrap_or((now, now));
+                        self.span = wait.span();
+                        if left > 0 {
+                            self.begin(pusher).await?;
+                        }
                     }
-                    // More have come meanwhile.
-                    Ok(None) => self.brake.again(before, now),
                     Err(failure) => {
-                        self.brake.again(before, now);
+                        self.brake.again(wait, now);
                         return Err(failure);
                     }
                 }
@@ -286,7 +291,7 @@ impl Removals {
                     Ok(Some(held)) => tell(pusher, &held),
                     Ok(None) => self.brake.reset(),
                     Err(failure) => {
-                        self.brake.again(before, now);
+                        self.brake.again(wait, now);
                         return Err(failure);
                     }
                 }

@@ -102,7 +102,7 @@ fn release_one(state: &State, key: &str) -> Result<u64, StateError> {
     if state.held(folder)?.is_none() {
         return Ok(0);
     }
-    let files = state.release_removals(folder, None)?.unwrap_or(0);
+    let files = state.release_removals(folder, None)?;
     tracing::info!(folder = %key, files, "removals are let go by hand");
     Ok(files)
 }

@@ -32,6 +32,10 @@ fn note(folder: FolderKey) -> String {
 // The first condition is that of the index.
 const IS_WAITING: &str = "folder = ?1 AND gone > 1 AND gone = 2";
 
+// Which are to go is written down before any of them changes.
+const RELEASE: &str = "UPDATE file SET gone = 3 WHERE folder = ?1 AND (dir, name) IN
+    (SELECT dir, name FROM file WHERE folder = ?1 AND gone > 1 AND gone = 2 LIMIT ?2)";
+
 const RELEASED: &str = "SELECT dir, name FROM file
     WHERE folder = ?1 AND gone > 1 AND gone = 3 AND (dir, name) > (?2, ?3) ORDER BY dir, name LIMIT ?4";
 
@@ -120,24 +124,17 @@ impl State {
         })
     }
 
-    /// Lets all removals go that wait, unless they are more than `at_most`. Nothing is held any more. Returns how many
-    /// these are, or `None` where there are too many.
+    /// Lets removals go that wait: all of them, or at most so many, whichever. Nothing is held any more. Returns how many
+    /// these are.
     ///
     /// # Errors
     /// SQLite says no; then all stays as it was.
-    pub fn release_removals(
-        &self,
-        folder: FolderKey,
-        at_most: Option<u64>,
-    ) -> Result<Option<u64>, StateError> {
+    pub fn release_removals(&self, folder: FolderKey, at_most: Option<u64>) -> Result<u64, StateError> {
+        let at_most = at_most.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX));
         self.write(|transaction| {
-            let files = waiting(transaction, folder)?;
-            if at_most.is_some_and(|most| files > most) {
-                return Ok(None);
-            }
-            transaction.execute(&format!("UPDATE file SET gone = 3 WHERE {IS_WAITING}"), [folder.0])?;
+            let files = transaction.prepare_cached(RELEASE)?.execute(params![folder.0, at_most])?;
             transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
-            Ok(Some(files))
+            Ok(files as u64)
         })
     }
 
@@ -274,12 +271,25 @@ mod tests {
         assert_eq!(state.summary(folder).unwrap().held, Some(Held { files: 3, since_ms: 5 }));
         assert!(!state.end_holding(folder).unwrap());
         assert_eq!(state.released_removals(folder, None, 9).unwrap(), []);
-        assert_eq!(state.release_removals(folder, Some(2)).unwrap(), None, "one more has come");
-        assert_eq!(state.release_removals(folder, None).unwrap(), Some(3));
+        assert_eq!(state.release_removals(folder, None).unwrap(), 3);
         assert_eq!((state.held(folder).unwrap(), state.removals_waiting(folder).unwrap()), (None, 0));
         let first = state.released_removals(folder, None, 2).unwrap();
         assert_eq!(first, [local("a"), local("d/b")]);
         assert_eq!(state.released_removals(folder, first.last(), 2).unwrap(), [local("d/e/c")]);
+    }
+
+    #[test]
+    fn no_more_removals_go_than_were_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = with_files(&state, &["a", "b", "c", "here"]);
+        mark(&state, folder, &["a", "b"]);
+        let counted = state.reader().unwrap().removal_counts(folder).unwrap().waiting;
+        mark(&state, folder, &["c"]);
+        assert_eq!(state.release_removals(folder, Some(counted)).unwrap(), 2);
+        let counts = state.reader().unwrap().removal_counts(folder).unwrap();
+        assert_eq!(counts, RemovalCounts { waiting: 1, here: 1 });
+        assert_eq!(state.released_removals(folder, None, 9).unwrap().len(), 2);
     }
 
     #[test]
@@ -343,6 +353,7 @@ mod tests {
         };
         by_index(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"));
         by_index(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"));
+        by_index(&RELEASE[RELEASE.find("SELECT").unwrap()..RELEASE.rfind(" LIMIT").unwrap()]);
         by_index(RELEASED.split(" AND (dir").next().unwrap());
         by_index(&RELEASED.replace("?2", "x''").replace("?3", "x''").replace("?4", "9"));
     }
