@@ -88,7 +88,7 @@ impl Removals {
     /// Whether anything is left to be done once the folder has been looked at to its end.
     pub(super) fn is_done(&self) -> bool {
         let is_unjudged = self.brake.is_waiting() && self.sight() != Sight::Blind;
-        !is_unjudged && self.next.is_none() && self.blocked.is_empty()
+        !is_unjudged && self.next.is_none() && self.retry.is_none() && self.blocked.is_empty()
     }
 
     fn sight(&self) -> Sight {
@@ -334,4 +334,44 @@ fn tell(pusher: &Pusher, held: &Held) {
          goes on; if they are to go from the branch too: {}",
         limits.share_percent, pusher.options.release_command
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BatchLimits, DeleteBrake};
+    use std::time::Duration;
+
+    const LIMITS: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };
+    const BATCH: BatchLimits = BatchLimits {
+        quiet: Duration::from_secs(1),
+        max_wait: Duration::from_secs(30),
+        max_files: 8,
+        max_bytes: 100,
+    };
+
+    /// The way of removals of a folder that is seen so, when all that came before is gone.
+    fn removals(sight: Sight) -> Removals {
+        let now = Instant::now();
+        let (_, outlook) = watch::channel(Outlook { removals: 0, sight });
+        Removals {
+            brake: Brake::new(LIMITS, BATCH, false, now),
+            outlook,
+            seen: 0,
+            waiting: 0,
+            next: None,
+            span: (now, now),
+            blocked: Vec::new(),
+            retry: None,
+            failures: 0,
+        }
+    }
+
+    #[test]
+    fn what_the_state_could_not_be_asked_about_is_not_done() {
+        let mut removals = removals(Sight::Clear);
+        assert!(removals.is_done());
+        removals.retry = Some(Instant::now());
+        assert!(!removals.is_done());
+    }
 }
