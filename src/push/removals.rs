@@ -87,8 +87,10 @@ impl Removals {
 
     /// Whether anything is left to be done once the folder has been looked at to its end.
     pub(super) fn is_done(&self) -> bool {
-        let is_unjudged = self.brake.is_waiting() && self.sight() != Sight::Blind;
-        !is_unjudged && self.next.is_none() && self.retry.is_none() && self.blocked.is_empty()
+        // What waits for a folder that cannot be used, and what waits for that, is left to the next look.
+        let is_left = self.brake.is_waiting() && self.sight() == Sight::Blind;
+        let is_judged = !self.brake.is_waiting() && self.blocked.is_empty();
+        (is_left || is_judged) && self.next.is_none() && self.retry.is_none()
     }
 
     fn sight(&self) -> Sight {
@@ -263,6 +265,8 @@ impl Removals {
             })
             .await?;
         let (sight, now) = (self.sight(), Instant::now());
+        // What a folder said that cannot be used may not be true.
+        let at_end = at_end && sight != Sight::Blind;
         match self.brake.judge(counts.here + new, sight, at_end, now) {
             Judgement::Wait => self.waiting = counts.waiting,
             Judgement::LetGo => {
@@ -340,6 +344,7 @@ fn tell(pusher: &Pusher, held: &Held) {
 mod tests {
     use super::*;
     use crate::config::{BatchLimits, DeleteBrake};
+    use crate::content::{Digests, Signature};
     use std::time::Duration;
 
     const LIMITS: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };
@@ -373,5 +378,24 @@ mod tests {
         assert!(removals.is_done());
         removals.retry = Some(Instant::now());
         assert!(!removals.is_done());
+    }
+
+    fn put(path: &str, size: u64) -> Change {
+        let signature = Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 };
+        let digests = Digests { sha256: [0; 32], xxh3: 0 };
+        let path = LocalPath::new(std::path::Path::new(path)).unwrap();
+        Change { path, kind: ChangeKind::Put { signature, digests, racy: false } }
+    }
+
+    #[test]
+    fn files_in_the_way_of_removals_that_cannot_be_judged_do_not_keep_a_push_from_its_end() {
+        for (sight, is_done) in [(Sight::Blind, true), (Sight::Looking, false), (Sight::Clear, false)] {
+            let mut removals = removals(sight);
+            removals.brake.removed(20, Instant::now());
+            removals.blocked.push(put("t", 1));
+            assert_eq!(removals.is_done(), is_done, "{sight:?}");
+            removals.brake.idle();
+            assert!(!removals.is_done(), "it can go back to the others");
+        }
     }
 }
