@@ -1,10 +1,17 @@
 //! Files that are gone from a folder whose removals are to go to the branch: waiting, held, or let go.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::files::split;
 use super::{FolderKey, Reader, State, StateError};
 use crate::path::LocalPath;
+
+/// So many removals are let go in one step; who else wants to write comes in between.
+const RELEASE_STEP: u64 = 10_000;
+/// How long the others have for that.
+const RELEASE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the brake counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +51,18 @@ fn waiting(connection: &Connection, folder: FolderKey) -> rusqlite::Result<u64> 
         .prepare_cached(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"))?
         .query_row([folder.0], |row| row.get::<_, i64>(0))
         .map(i64::cast_unsigned)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a moment, where blocking is allowed, and nothing tells of who waits"
+)]
+fn pause() {
+    std::thread::sleep(RELEASE_PAUSE);
+}
+
+fn some_wait(connection: &Connection, folder: FolderKey) -> rusqlite::Result<bool> {
+    connection.prepare_cached(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"))?.exists([folder.0])
 }
 
 fn held_since(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<i64>> {
@@ -128,13 +147,49 @@ impl State {
     /// these are.
     ///
     /// # Errors
-    /// SQLite says no; then all stays as it was.
+    /// SQLite says no; then some may wait still.
     pub fn release_removals(&self, folder: FolderKey, at_most: Option<u64>) -> Result<u64, StateError> {
-        let at_most = at_most.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        let at_most = at_most.unwrap_or(u64::MAX);
+        let mut files = 0;
+        loop {
+            let most = RELEASE_STEP.min(at_most - files);
+            let is_last = files + most == at_most;
+            let (more, some_wait) = self.release_step(folder, most, is_last)?;
+            files += more;
+            if is_last || !some_wait {
+                return Ok(files);
+            }
+            pause();
+        }
+    }
+
+    /// Lets some of the removals go that are held; the rest is held still. Returns how many these are: none once nothing
+    /// is held.
+    ///
+    /// # Errors
+    /// SQLite says no; then all stays as it was.
+    pub fn release_some_held(&self, folder: FolderKey) -> Result<u64, StateError> {
+        // What waits and is not held is judged by the brake.
+        if self.held(folder)?.is_none() {
+            return Ok(0);
+        }
+        let (files, some_wait) = self.release_step(folder, RELEASE_STEP, false)?;
+        if some_wait {
+            pause();
+        }
+        Ok(files)
+    }
+
+    /// Returns how many were let go, and whether some wait still. They are not held where these are the last.
+    fn release_step(&self, folder: FolderKey, most: u64, is_last: bool) -> Result<(u64, bool), StateError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         self.write(|transaction| {
-            let files = transaction.prepare_cached(RELEASE)?.execute(params![folder.0, at_most])?;
-            transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
-            Ok(files as u64)
+            let files = transaction.prepare_cached(RELEASE)?.execute(params![folder.0, most])?;
+            let some_wait = some_wait(transaction, folder)?;
+            if is_last || !some_wait {
+                transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
+            }
+            Ok((files as u64, some_wait))
         })
     }
 
@@ -144,10 +199,7 @@ impl State {
     /// SQLite says no.
     pub fn end_holding(&self, folder: FolderKey) -> Result<bool, StateError> {
         self.write(|transaction| {
-            let some_wait = transaction
-                .prepare_cached(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"))?
-                .exists([folder.0])?;
-            if some_wait && held_since(transaction, folder)?.is_some() {
+            if some_wait(transaction, folder)? && held_since(transaction, folder)?.is_some() {
                 return Ok(false);
             }
             transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
@@ -290,6 +342,21 @@ mod tests {
         let counts = state.reader().unwrap().removal_counts(folder).unwrap();
         assert_eq!(counts, RemovalCounts { waiting: 1, here: 1 });
         assert_eq!(state.released_removals(folder, None, 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_let_go_yet_is_held_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = with_files(&state, &["a", "b", "c", "d"]);
+        mark(&state, folder, &["a", "b", "c", "d"]);
+        state.hold_removals(folder, 5).unwrap();
+        assert_eq!(state.release_step(folder, 2, false).unwrap(), (2, true));
+        assert_eq!(state.held(folder).unwrap(), Some(Held { files: 2, since_ms: 5 }));
+        assert!(!state.end_holding(folder).unwrap());
+        assert_eq!(state.release_step(folder, 2, false).unwrap(), (2, false));
+        assert_eq!(state.held(folder).unwrap(), None);
+        assert_eq!(state.release_some_held(folder).unwrap(), 0);
     }
 
     #[test]
