@@ -194,10 +194,16 @@ impl Brake {
         self.state = State::Idle;
     }
 
-    /// Nothing waits and nothing is held any more, and what went so far is as it should be.
-    pub fn reset(&mut self) {
-        self.state = State::Idle;
-        self.recent.clear();
+    /// How long ago removals were let go that still count, and how many files there were before, the oldest first.
+    pub fn lately(&self, now: Instant) -> Vec<(Duration, u64)> {
+        self.recent.iter().map(|(at, before)| (now.saturating_duration_since(*at), *before)).collect()
+    }
+
+    /// What [`Brake::lately`] was in an earlier life, or is after someone said that it is as it should be.
+    pub fn recall(&mut self, lately: impl IntoIterator<Item = (Duration, u64)>, now: Instant) {
+        let at = |age| now.checked_sub(age).unwrap_or(now);
+        let young = lately.into_iter().filter(|(age, _)| *age < AT_ONCE);
+        self.recent = young.map(|(age, before)| (at(age), before)).collect();
     }
 
     fn remember(&mut self, before: u64, now: Instant) {
@@ -310,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_in_pieces_is_one_across_lives() {
+        let start = Instant::now();
+        let (mut lately, mut got) = (Vec::new(), Vec::new());
+        for (minute, left) in [(0, 80), (5, 60), (10, 40), (45, 20)] {
+            let at = start + seconds(f64::from(minute) * 60.0);
+            let mut brake = brake(at);
+            brake.recall(lately.iter().map(|(then, before)| (at - *then, *before)), at);
+            brake.removed(left + 20, at);
+            got.push(brake.judge(left, Sight::Clear, false, at + BATCH.quiet));
+            lately = brake.lately(at).into_iter().map(|(age, before)| (at - age, before)).collect();
+        }
+        use Judgement::{Hold, LetGo};
+        assert_eq!(got, [LetGo, LetGo, Hold, LetGo]);
+    }
+
+    #[test]
     fn what_was_removed_long_ago_does_not_count() {
         let start = Instant::now();
         let mut brake = brake(start);
@@ -382,7 +404,7 @@ mod tests {
         assert_eq!(brake.due_at(Sight::Clear), Some(start + HELD_CHECK));
         brake.removed(1, start);
         assert!(brake.is_holding() && !brake.is_waiting());
-        brake.reset();
+        brake.idle();
         assert!(!brake.is_holding() && brake.due_at(Sight::Clear).is_none());
     }
 

@@ -47,8 +47,10 @@ impl Removals {
     pub(super) fn load(pusher: &Pusher, outlook: watch::Receiver<Outlook>) -> Self {
         let (options, now) = (&pusher.options, Instant::now());
         let held = if options.mirror { pusher.state.held(options.folder).unwrap_or_default() } else { None };
+        let mut brake = Brake::new(options.delete_brake, options.limits, held.is_some(), now);
+        brake.recall(ages(&pusher.state.let_go_lately(options.folder).unwrap_or_default()), now);
         let removals = Self {
-            brake: Brake::new(options.delete_brake, options.limits, held.is_some(), now),
+            brake,
             outlook,
             seen: 0,
             waiting: 0,
@@ -229,9 +231,14 @@ impl Removals {
 
     async fn look_at_held(&mut self, pusher: &Pusher) -> Result<(), Failure> {
         let folder = pusher.options.folder;
-        if pusher.blocking(move |state| state.end_holding(folder)).await? {
-            // Let go by hand, or all of it came back.
-            self.brake.reset();
+        let ended = pusher.blocking(move |state| {
+            let has_ended = state.end_holding(folder)?;
+            has_ended.then(|| state.let_go_lately(folder)).transpose()
+        });
+        if let Some(lately) = ended.await? {
+            // All of it came back, or it was let go by hand: then what went before is as it should be too.
+            self.brake.idle();
+            self.brake.recall(ages(&lately), Instant::now());
             tracing::info!(folder = %printable(&pusher.options.path), "no removal is held any more");
             self.begin(pusher).await?;
         }
@@ -272,7 +279,18 @@ impl Removals {
             Judgement::LetGo => {
                 // No more than was counted: more may have come meanwhile.
                 let most = Some(counts.waiting);
+                let lately: Vec<_> = self
+                    .brake
+                    .lately(now)
+                    .into_iter()
+                    .map(|(age, before)| {
+                        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                        (now_ms().saturating_sub(age_ms), before)
+                    })
+                    .collect();
                 let released = pusher.blocking(move |state| {
+                    // First, so that what goes counts whatever happens.
+                    state.note_let_go(folder, &lately)?;
                     state.release_removals(folder, most)?;
                     state.removals_waiting(folder)
                 });
@@ -293,7 +311,7 @@ impl Removals {
             Judgement::Hold => {
                 match pusher.blocking(move |state| state.hold_removals(folder, now_ms())).await {
                     Ok(Some(held)) => tell(pusher, &held),
-                    Ok(None) => self.brake.reset(),
+                    Ok(None) => self.brake.idle(),
                     Err(failure) => {
                         self.brake.again(wait, now);
                         return Err(failure);
@@ -328,6 +346,15 @@ impl Removals {
             Err(_) => batch,
         }
     }
+}
+
+/// How long ago that was. What lies ahead, since the clock was set, counts as now.
+fn ages(lately: &[(i64, u64)]) -> impl Iterator<Item = (std::time::Duration, u64)> {
+    let now_ms = now_ms();
+    lately.iter().map(move |(at_ms, before)| {
+        let age_ms = u64::try_from(now_ms.saturating_sub(*at_ms)).unwrap_or(0);
+        (std::time::Duration::from_millis(age_ms), *before)
+    })
 }
 
 fn tell(pusher: &Pusher, held: &Held) {

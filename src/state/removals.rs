@@ -36,6 +36,11 @@ fn note(folder: FolderKey) -> String {
     format!("held since, folder {}", folder.0)
 }
 
+/// The note under which it is kept what of a folder was let go lately.
+fn lately_note(folder: FolderKey) -> String {
+    format!("let go lately, folder {}", folder.0)
+}
+
 // The first condition is that of the index.
 const IS_WAITING: &str = "folder = ?1 AND gone > 1 AND gone = 2";
 
@@ -163,6 +168,39 @@ impl State {
         }
     }
 
+    /// Keeps when removals were let go lately, in milliseconds since the epoch, and how many files there were before.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn note_let_go(&self, folder: FolderKey, lately: &[(i64, u64)]) -> Result<(), StateError> {
+        let text: Vec<_> = lately.iter().map(|(at_ms, before)| format!("{at_ms} {before}")).collect();
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO note VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+                params![lately_note(folder), text.join(",")],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What was kept so; what cannot be read is left out.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn let_go_lately(&self, folder: FolderKey) -> Result<Vec<(i64, u64)>, StateError> {
+        let connection = self.lock();
+        let text = connection
+            .prepare_cached("SELECT value FROM note WHERE key = ?1")?
+            .query_row([lately_note(folder)], |row| row.get::<_, String>(0))
+            .optional()?
+            .unwrap_or_default();
+        let entry = |entry: &str| {
+            let (at_ms, before) = entry.split_once(' ')?;
+            Some((at_ms.parse().ok()?, before.parse().ok()?))
+        };
+        Ok(text.split(',').filter_map(entry).collect())
+    }
+
     /// Lets some of the removals go that are held; the rest is held still. Returns how many these are: none once nothing
     /// is held.
     ///
@@ -173,6 +211,8 @@ impl State {
         if self.held(folder)?.is_none() {
             return Ok(0);
         }
+        // Who lets these go has seen what went before.
+        self.note_let_go(folder, &[])?;
         let (files, some_wait) = self.release_step(folder, RELEASE_STEP, false)?;
         if some_wait {
             pause();
@@ -342,6 +382,24 @@ mod tests {
         let counts = state.reader().unwrap().removal_counts(folder).unwrap();
         assert_eq!(counts, RemovalCounts { waiting: 1, here: 1 });
         assert_eq!(state.released_removals(folder, None, 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_was_let_go_lately_is_known_until_someone_lets_more_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = with_files(&state, &["a", "b"]);
+        assert_eq!(state.let_go_lately(folder).unwrap(), []);
+        for lately in [vec![(1, 10)], vec![(1, 10), (70_000, 8)]] {
+            state.note_let_go(folder, &lately).unwrap();
+            assert_eq!(state.let_go_lately(folder).unwrap(), lately);
+        }
+        assert_eq!(state.release_some_held(folder).unwrap(), 0, "nothing is held");
+        assert_eq!(state.let_go_lately(folder).unwrap().len(), 2);
+        mark(&state, folder, &["a"]);
+        state.hold_removals(folder, 5).unwrap();
+        assert_eq!(state.release_some_held(folder).unwrap(), 1);
+        assert_eq!(state.let_go_lately(folder).unwrap(), []);
     }
 
     #[test]

@@ -287,6 +287,22 @@ async fn a_deletion_in_pieces_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_in_pieces_between_pushes_is_one() {
+    let rig = Rig::new(&standin().await, MIRROR);
+    write_again(&rig, 0..40);
+    assert_eq!(rig.push().await.code, Some(0));
+    remove(&rig, 0..20);
+    assert_eq!(rig.push().await.code, Some(0));
+    remove(&rig, 20..30);
+    assert_eq!(rig.push().await.code, Some(1), "more than half is gone");
+    assert_eq!(paths(&rig).await.len(), 20);
+    assert_eq!(release(&rig).await.code, Some(0));
+    remove(&rig, 30..35);
+    assert_eq!(rig.push().await.code, Some(0), "what went before the release does not count");
+    assert_eq!(paths(&rig).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_during_which_the_service_is_killed_is_held_as_a_whole() {
     let site = standin().await;
     for _ in 0..4 {
