@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::Exit;
 use super::out::{fail, print, refuse_config};
 use super::push::choose;
-use crate::config::{self, Env, Folder};
+use crate::config::{self, Env, Folder, OnDelete};
 use crate::service;
 
 pub(super) async fn run(file: &Path, wanted: &[PathBuf], env: &Env) -> Exit {
@@ -33,8 +33,11 @@ fn told(folders: &[Folder], released: &[u64], is_running: bool) -> String {
     let mut text = String::new();
     for (folder, files) in folders.iter().zip(released).filter(|(_, files)| **files > 0) {
         let plural = if *files == 1 { "" } else { "s" };
-        let when =
-            if is_running { "the service removes them now" } else { "the next start or push removes them" };
+        let when = match (is_running, folder.on_delete) {
+            (true, _) => "the service removes them now",
+            (false, OnDelete::Mirror) => "the next start or push removes them",
+            (false, OnDelete::Keep) => "the branch keeps them all the same, as on_delete = \"keep\" says",
+        };
         let _ = writeln!(text, "{}: {files} removal{plural} let go; {when}", folder.id());
     }
     if text.is_empty() { "nothing is held\n".to_owned() } else { text }

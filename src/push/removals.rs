@@ -1,6 +1,8 @@
 //! The way of removals: written down as waiting by whoever sees them, judged by the brake, taken out when they may go.
 //! The state is their queue, so that neither many of them nor those that are held take any room.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,7 +29,7 @@ pub(super) struct Removals {
     /// When the first and the last of those that may go came.
     span: (Instant, Instant),
     /// Files in the place of a directory that removals are about to clear.
-    blocked: Vec<Change>,
+    blocked: BTreeMap<LocalPath, Change>,
     /// The state could not be asked; it is asked again then.
     retry: Option<Instant>,
     /// How often in a row it could not be.
@@ -56,7 +58,7 @@ impl Removals {
             waiting: 0,
             next: options.mirror.then_some(From::Start),
             span: (now, now),
-            blocked: Vec::new(),
+            blocked: BTreeMap::new(),
             retry: options.mirror.then_some(now),
             failures: 0,
         };
@@ -148,7 +150,7 @@ impl Removals {
             self.fail(pusher, &failure);
         }
         if !self.brake.is_waiting() && self.next.is_none() && !self.blocked.is_empty() {
-            planner.put_back(std::mem::take(&mut self.blocked), Instant::now());
+            planner.put_back(std::mem::take(&mut self.blocked).into_values(), Instant::now());
         }
     }
 
@@ -322,6 +324,14 @@ impl Removals {
         Ok(())
     }
 
+    /// Keeps changes that are blocked. The latest of a path counts, also where that is pushed.
+    fn set_apart(&mut self, pushed: &[Change], blocked: Vec<Change>) {
+        if !self.blocked.is_empty() {
+            pushed.iter().for_each(|change| drop(self.blocked.remove(&change.path)));
+        }
+        self.blocked.extend(blocked.into_iter().map(|change| (change.path.clone(), change)));
+    }
+
     /// Takes out of a batch, until those are judged or gone, files in the place of a directory that removals clear.
     pub(super) async fn part(&mut self, pusher: &Pusher, batch: Vec<Change>) -> Vec<Change> {
         if !self.brake.is_waiting() && self.next.is_none() {
@@ -339,7 +349,7 @@ impl Removals {
         });
         match parted.await {
             Ok((batch, blocked)) => {
-                self.blocked.extend(blocked);
+                self.set_apart(&batch, blocked);
                 batch
             }
             // The server will say what cannot be.
@@ -393,7 +403,7 @@ mod tests {
             waiting: 0,
             next: None,
             span: (now, now),
-            blocked: Vec::new(),
+            blocked: BTreeMap::new(),
             retry: None,
             failures: 0,
         }
@@ -419,10 +429,18 @@ mod tests {
         for (sight, is_done) in [(Sight::Blind, true), (Sight::Looking, false), (Sight::Clear, false)] {
             let mut removals = removals(sight);
             removals.brake.removed(20, Instant::now());
-            removals.blocked.push(put("t", 1));
+            removals.set_apart(&[], vec![put("t", 1)]);
             assert_eq!(removals.is_done(), is_done, "{sight:?}");
             removals.brake.idle();
             assert!(!removals.is_done(), "it can go back to the others");
         }
+    }
+
+    #[test]
+    fn of_a_file_that_waits_for_removals_the_latest_counts() {
+        let mut removals = removals(Sight::Clear);
+        removals.set_apart(&[], vec![put("t", 1), put("u", 1)]);
+        removals.set_apart(&[put("u", 2)], vec![put("t", 2)]);
+        assert_eq!(removals.blocked.into_values().collect::<Vec<_>>(), [put("t", 2)]);
     }
 }

@@ -368,6 +368,20 @@ async fn what_is_held_stays_for_good_where_the_branch_is_to_keep_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn release_says_that_a_branch_keeps_what_it_is_to_keep_by_now() {
+    let rig = Rig::new(&standin().await, MIRROR);
+    write_again(&rig, 0..24);
+    assert_eq!(rig.push().await.code, Some(0));
+    remove(&rig, 0..24);
+    assert_eq!(rig.push().await.code, Some(1));
+    rig.write_config(&rig.config_text().replace("\"mirror\"", "\"keep\""));
+    let said = release(&rig).await;
+    assert!(said.code == Some(0) && said.out.contains("keeps them all the same"), "{said:?}");
+    assert_eq!(rig.push().await.code, Some(0));
+    assert_eq!(paths(&rig).await.len(), 24);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_held_where_nothing_is_removed() {
     let mut rig = with_files(&standin().await, "", 24).await;
     let head = rig.oracle().head().await;
