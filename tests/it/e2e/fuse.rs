@@ -12,6 +12,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use crate::support::means::Mount;
+use crate::support::oracle::folder_tree;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -22,6 +23,13 @@ async fn through_fuse(keys: &str) -> Option<(Rig, PathBuf, Mount)> {
     fs::create_dir(&behind).unwrap();
     let mount = Mount::fuse(&behind, &rig.folder)?;
     Some((rig, behind, mount))
+}
+
+/// The mount remembers names and sizes for a second.
+async fn until_shown(rig: &Rig, behind: &Path) {
+    let all = folder_tree(behind, "", |_| false);
+    rig.until("the mount shows what is behind it", |rig| folder_tree(&rig.folder, "", |_| false) == all)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,10 +52,10 @@ async fn what_is_written_behind_a_fuse_mount_arrives_by_scans() {
     fs::remove_file(behind.join("a")).unwrap();
     // And from this side.
     rig.write("own", "5");
-    sleep(Duration::from_millis(1_500)).await; // what the mount remembers of names that are gone
+    until_shown(&rig, &behind).await;
     rig.assert_all_holds().await;
     write(&rig, "d/b", "22");
-    sleep(Duration::from_millis(1_500)).await;
+    until_shown(&rig, &behind).await;
     rig.assert_all_holds().await;
     rig.assert_a_restart_changes_nothing().await;
     drop(mount);
@@ -69,7 +77,7 @@ async fn a_file_that_grows_behind_a_fuse_mount_is_taken_whole() {
         drop(file);
         sleep(Duration::from_millis(50)).await;
     }
-    sleep(Duration::from_millis(1_500)).await;
+    until_shown(&rig, &behind).await;
     rig.assert_all_holds().await;
     rig.stop().await;
     drop(mount);
@@ -99,7 +107,7 @@ async fn a_fuse_mount_that_breaks_removes_nothing_and_comes_back() {
 
 /// Whoever serves the folder's files stands still, and with it every call that asks for one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes half a minute"]
+#[ignore = "takes half a minute: tests/run --long"]
 async fn long_a_fuse_mount_that_hangs_holds_up_neither_other_folders_nor_a_stop() {
     let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
     let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
