@@ -208,7 +208,7 @@ async fn a_folder_that_gets_another_name_for_everything_is_not_held(site: &Arc<S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: tests/run --long"]
 async fn long_a_deletion_of_very_many_files_is_held_as_a_whole() {
     const FILES: usize = 30_000;
     let mut rig = Rig::new(&standin().await, MIRROR);

@@ -13,7 +13,7 @@ use crate::support::site::Site;
 
 on_both! {
     random_changes_end_up_on_the_branch,
-    #[ignore = "takes two minutes"]
+    #[ignore = "takes two minutes: tests/run --long"]
     long_random_changes_end_up_on_the_branch,
     a_branch_with_a_slash_in_an_empty_repository,
     a_directory_becomes_a_file_and_a_directory_again,

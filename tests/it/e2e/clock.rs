@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use oxen_sync::oxen::Op;
 use oxen_sync::status::Report;
-use rustix::process::{Signal, kill_process};
 use tokio::time::Instant;
 
 use super::on_both;
@@ -197,7 +196,7 @@ async fn files_of_any_age_stand_on_the_branch(site: &Arc<Site>) {
     for (name, age) in ages {
         set_time(&rig.folder.join(name), age + second);
     }
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     assert_eq!(rig.oracle().commits().await.len(), commits, "a time is not stored");
     rig.assert_a_restart_changes_nothing().await;

@@ -109,7 +109,7 @@ async fn prepare(rig: &mut Rig, point: Point) {
 
 on_both! {
     a_loss_of_power_at_any_moment_loses_and_doubles_nothing,
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: tests/run --long"]
     long_losses_of_power_lose_and_double_nothing,
     a_memory_from_any_time_ago_loses_and_doubles_nothing,
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use oxen_sync::oxen::Op;
 use oxen_sync::status::{FolderState, Report};
-use rustix::process::{Signal, kill_process};
 
 use crate::standin::{Action, Rule};
 use crate::support::means::{Mount, leave_out, tool};
@@ -84,7 +83,7 @@ async fn a_state_disk_that_fills_up_is_told_and_costs_time_and_no_file() {
     for number in 0..6 {
         filler.give_back(16 << 10);
         rig.write("0/more", format!("{number}"));
-        kill_process(rig.pid(), Signal::HUP).unwrap();
+        rig.kick();
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     // A kill while there is none left.
@@ -102,7 +101,7 @@ async fn a_state_disk_that_fills_up_is_told_and_costs_time_and_no_file() {
         rig.start();
     }
     rig.until_status("it runs", |_| true).await;
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     rig.assert_a_restart_changes_nothing().await;
     assert!(!rig.log().contains("is rebuilt"), "a full disk says nothing against the state");
@@ -133,7 +132,7 @@ async fn a_commit_that_the_full_state_disk_cannot_remember_is_made_once() {
         assert_eq!(sent, before + 1);
         rig.write("d/later", "1");
         drop(filler);
-        kill_process(rig.pid(), Signal::HUP).unwrap();
+        rig.kick();
         rig.assert_all_holds().await;
         assert!(rig.log().contains("a batch that was under way is settled"), "{}", rig.log());
         rig.assert_a_restart_changes_nothing().await;
@@ -192,7 +191,7 @@ async fn pull_the_disk(on_delete: &str) {
     rig.assert_all_holds().await;
 
     // Another one, empty. Only for haste is it told to look now.
-    let look_now = |rig: &Rig| kill_process(rig.pid(), Signal::HUP).unwrap();
+    let look_now = |rig: &Rig| rig.kick();
     drop(mounted);
     let mounted = Mount::bind(&other, &rig.folder).expect("it could be mounted before");
     look_now(&rig);
@@ -259,14 +258,14 @@ async fn what_waits_for_the_server_waits_for_a_disk_that_is_pulled_out_too() {
     rig.until_status("it is told", is_held("is a disk not mounted?")).await;
     // The server is well again before the disk is.
     standin.clear_faults();
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.until("it asks for the folder", |rig| rig.log().contains("cannot be read")).await;
     let files = rig.oracle().tree(&rig.oracle().head().await.unwrap()).await;
     assert_eq!(files.into_keys().collect::<Vec<_>>(), ["a", "d/b", "d/c"], "nothing is removed");
     // Meanwhile the removal was undone elsewhere.
     fs::write(disk.join("a"), "1").unwrap();
     let mounted = Mount::bind(&disk, &rig.folder).expect("it could be mounted before");
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     rig.assert_a_restart_changes_nothing().await;
     drop(mounted);
@@ -329,7 +328,7 @@ async fn what_a_mount_inside_the_folder_hides_is_not_gone() {
         Mount::bind(&elsewhere.join("strange"), &at("bound file")).expect("something could be mounted");
     fs::write(at("disk/strange"), "never to be pushed").unwrap();
     // By a scan of everything, by its events, and after a restart.
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.until_status("they are passed over", |report| report.folders[0].skipped >= 2).await;
     fs::write(at("disk/stranger"), "never to be pushed").unwrap();
     fs::write(at("bound/stranger"), "never to be pushed").unwrap();

@@ -123,19 +123,14 @@ async fn an_ignore_file_counts_as_soon_as_it_changes(site: &Arc<Site>) {
 }
 
 async fn a_folder_that_comes_back_as_another_is_held_in_mirror_mode(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
-    rig.write("a", "1");
-    rig.write("d/b", "2");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(site, "on_delete = \"mirror\"", &[("a", "1"), ("d/b", "2")]).await;
     let head = rig.oracle().head().await;
     // The disk is gone, and the camera writes on into the directory below.
     let away = rig.dir().join("away");
     fs::rename(&rig.folder, &away).unwrap();
     fs::create_dir(&rig.folder).unwrap();
     fs::write(rig.folder.join("stray"), "3").unwrap();
-    rustix::process::kill_process(rig.pid(), rustix::process::Signal::HUP).unwrap();
+    rig.kick();
     let is_held = |report: &oxen_sync::status::Report| {
         let why = report.folders[0].why.as_deref().unwrap_or_default();
         report.folders[0].state == FolderState::Broken && why.contains("not the directory it was")

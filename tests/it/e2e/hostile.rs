@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use oxen_sync::oxen::Op;
 use oxen_sync::status::{FolderState, Report};
-use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::hostile::endless;
@@ -85,11 +84,7 @@ async fn a_listing_of_names_that_nobody_can_have_is_passed_over() {
 async fn a_success_that_is_none_is_not_believed() {
     let site = Arc::new(Site::standin().await);
     let standin = site.as_standin().unwrap();
-    let mut rig = Rig::new(&site, "");
-    rig.write("first", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, "", &[("first", "1")]).await;
     let commit = json!({"status": "success", "commit": {"id": "c0ffee"}}).to_string();
     let noise = json!({"status": "success", "commit": {"id": "\u{1b}[2J\n../.."}}).to_string();
     for body in [&commit, &noise] {
@@ -126,7 +121,7 @@ async fn nobody_is_kept_waiting_for_ever_by_a_retry_after() {
         assert!(next.duration_since(jiff::Timestamp::now()) < wait_max, "{wait}: {next}");
         // Who knows that the server is well again need not wait even that long.
         standin.clear_faults();
-        kill_process(rig.pid(), Signal::HUP).unwrap();
+        rig.kick();
         tokio::time::timeout(Duration::from_secs(30), rig.assert_idle()).await.expect("it goes on");
         rig.stop().await;
     }

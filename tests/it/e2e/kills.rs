@@ -13,7 +13,7 @@ use crate::support::site::Site;
 
 on_both! {
     kills_at_random_moments_lose_and_double_nothing,
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: tests/run --long"]
     long_kills_at_random_moments_lose_and_double_nothing,
 }
 
@@ -60,11 +60,7 @@ async fn kill_often(site: &Arc<Site>, kills: u32) {
 async fn killed_while_committing(keys: &str, commits: Op, action: Action) -> (Arc<Site>, Rig) {
     let site = Arc::new(Site::standin().await);
     let standin = site.as_standin().unwrap();
-    let mut rig = Rig::new(&site, keys);
-    rig.write("first", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, keys, &[("first", "1")]).await;
     standin.fault(Rule::on(commits, action));
     rig.write("d/a", "1");
     rig.write("d/b", "2");

@@ -76,11 +76,7 @@ async fn more_events_than_the_kernel_keeps_lose_nothing(site: &Arc<Site>) {
 /// Its events are not looked at for a second, since everything is in doubt: by what is known of it, it is quiet.
 async fn a_file_in_pieces_is_taken_whole_also_when_its_events_come_late(site: &Arc<Site>) {
     const QUIET: Duration = Duration::from_millis(600);
-    let mut rig = Rig::new(site, "settle.quiet = \"600ms\"");
-    rig.write("other", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(site, "settle.quiet = \"600ms\"", &[("other", "1")]).await;
     // Only the whole of it may ever stand on the branch.
     let content: Vec<u8> = (0..100).collect();
     rig.ledger.finished("pieces", &content);
@@ -95,7 +91,7 @@ async fn a_file_in_pieces_is_taken_whole_also_when_its_events_come_late(site: &A
         drop(file);
         last = Instant::now();
         if number % 40 == 20 {
-            kill_process(rig.pid(), Signal::HUP).unwrap();
+            rig.kick();
         }
         sleep(Duration::from_millis(30)).await;
     }
@@ -306,7 +302,7 @@ async fn descriptors_that_run_out_cost_time_and_no_file() {
     (0..30).for_each(|number| rig.write(&format!("new {number}/file"), format!("{number}")));
     fs::remove_dir_all(rig.folder.join("0")).unwrap();
     rig.until("it is told", |rig| rig.log().contains("Too many open files")).await;
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     sleep(Duration::from_secs(3)).await;
     set_descriptors(rig.pid(), 1024);
     rig.assert_all_holds().await;

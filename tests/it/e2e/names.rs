@@ -204,7 +204,7 @@ fn write_huge(file: &Path, gib: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs 6 GiB of disk and minutes"]
+#[ignore = "needs 6 GiB of disk and minutes: tests/run --long"]
 async fn long_a_file_of_3_gib_streams_in_little_memory() {
     let Some(site) = Site::real().await else { return };
     // Memory may be what temporary files are kept in.

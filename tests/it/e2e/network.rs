@@ -17,7 +17,7 @@ use crate::support::site::Site;
 
 before_both! {
     a_fault_at_a_request_costs_time_and_no_file,
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: tests/run --long"]
     long_every_fault_at_every_request_costs_time_and_no_file,
     a_server_that_is_away_for_a_while_is_waited_for,
     a_certificate_that_does_not_match_lets_nothing_through,
@@ -164,11 +164,7 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
 }
 
 async fn a_server_that_is_away_for_a_while_is_waited_for(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "");
-    rig.write("a", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(site, "", &[("a", "1")]).await;
     site.gate().go_down().await;
     rig.write("b", "2");
     let report = rig.until_status("it is told", |report| report.folders[0].retry.is_some()).await;

@@ -8,7 +8,7 @@ use crate::support::site::Site;
 
 before_both! {
     what_arrives_while_the_server_is_away_is_caught_up_in_few_commits,
-    #[ignore = "takes many minutes"]
+    #[ignore = "takes many minutes: tests/run --long"]
     long_what_arrives_while_the_server_is_away_is_caught_up_in_few_commits,
 }
 

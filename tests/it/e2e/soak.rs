@@ -30,7 +30,7 @@ async fn steady_work_with_trouble_holds(site: &Arc<Site>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes an hour"]
+#[ignore = "takes an hour: tests/run --long"]
 async fn long_steady_work_with_trouble_holds() {
     let Some(site) = Site::real_behind_gate().await else { return };
     let minutes = std::env::var(MINUTES).ok().and_then(|minutes| minutes.parse().ok()).unwrap_or(60);

@@ -23,11 +23,7 @@ fn is(state: FolderState) -> impl Fn(&Report) -> bool {
 async fn a_server_that_is_down_is_waited_for() {
     let site = Arc::new(Site::standin().await);
     let standin = site.as_standin().unwrap();
-    let mut rig = Rig::new(&site, "");
-    rig.write("a", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, "", &[("a", "1")]).await;
     standin.go_down().await;
     rig.write("b", "2");
     let report = rig.until_status("it waits", is(FolderState::Waiting)).await;
@@ -92,11 +88,7 @@ async fn a_key_that_is_refused_stops_the_folder_and_not_the_service() {
 }
 
 async fn a_folder_that_is_gone_is_told_and_comes_back(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
-    rig.write("a", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(site, "on_delete = \"mirror\"", &[("a", "1")]).await;
     let away = rig.dir().join("away");
     fs::rename(&rig.folder, &away).unwrap();
     let report = rig.until_status("it is broken", is(FolderState::Broken)).await;

@@ -20,7 +20,7 @@ fn sources() -> PathBuf {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: tests/run --long"]
 async fn long_a_real_source_tree_stands_on_the_branch() {
     let Some(site) = Site::real().await else { return };
     let mut rig = Rig::new(&Arc::new(site), "default_excludes = false");

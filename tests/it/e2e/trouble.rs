@@ -7,7 +7,6 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use oxen_sync::oxen::Op;
 use oxen_sync::status::{FolderState, Report};
-use rustix::process::{Signal, kill_process};
 
 use super::on_both;
 use crate::standin::{Action, Rule};
@@ -46,7 +45,7 @@ async fn hurry_through(rig: &Rig, tries: u32, check: impl Fn(&Report)) {
     let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
     for number in 1..=tries {
         check(&rig.until_status("it has tried", |report| attempts(report) >= number).await);
-        kill_process(rig.pid(), Signal::HUP).unwrap();
+        rig.kick();
     }
 }
 
@@ -84,17 +83,13 @@ async fn no_file_is_set_aside_for_a_server_that_fails_with_everything() {
 
 async fn meet_a_sick_server(op: Op, action: Action) {
     let (site, standin) = standin().await;
-    let mut rig = Rig::new(&site, "transport = \"workspace\"");
-    rig.write("first", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, "transport = \"workspace\"", &[("first", "1")]).await;
     standin.fault(Rule::on(op, action).forever());
     (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
     // Long enough for the content to be suspected.
     hurry_through(&rig, 6, |report| assert_eq!(report.folders[0].failed, 0, "{op}: {report:#?}")).await;
     standin.clear_faults();
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     rig.stop().await;
 }
@@ -124,7 +119,7 @@ async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on(
     // By hand, it is tried again.
     standin.clear_faults();
     rig.left_out.clear();
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     let report = rig.status().await.unwrap();
     assert_eq!(report.folders[0].failed, 0, "{report:#?}");
@@ -135,11 +130,7 @@ async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_never_comes_to_an_end_does_not_hold_up_the_folder() {
     let (site, standin) = standin().await;
-    let mut rig = Rig::new(&site, "transport = \"workspace\"");
-    rig.write("first", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, "transport = \"workspace\"", &[("first", "1")]).await;
     standin.fault(Rule::on(Op::MergeWorkspace, Action::ResetInside { after_bytes: usize::MAX }).times(3));
     rig.write("a", "1");
     hurry_through(&rig, 2, |_| {}).await;
@@ -168,7 +159,7 @@ async fn what_others_did_after_a_reset_is_theirs() {
     rig.until_status("it has looked", |report| report.folders[0].files == 1).await;
     rig.assert_idle().await;
     site.commit(&rig.repo, &[("a", "theirs")]).await;
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.write("c", "3");
     rig.until_status("it is pushed", |report| report.folders[0].files == 2).await;
     rig.assert_idle().await;
@@ -200,11 +191,7 @@ async fn what_the_branch_has_lost_is_pushed_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_branch_has_lost_is_pushed_again_also_when_the_first_listing_of_it_fails() {
     let (site, standin) = standin().await;
-    let mut rig = Rig::new(&site, "");
-    rig.write("a", "1");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig = Rig::at_rest(&site, "", &[("a", "1")]).await;
     rig.stop().await;
     standin.lose_commits(&rig.repo.to_string(), "main", 1);
     standin.fault(Rule::on(Op::ListDir, Action::reply(500, "")));
@@ -330,20 +317,16 @@ async fn a_folder_that_cannot_be_started_says_why() {
     assert!(report.folders[0].why.as_ref().unwrap().contains("key"), "{report:#?}");
     fs::write(&key, "secret").unwrap();
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    kill_process(rig.pid(), Signal::HUP).unwrap();
+    rig.kick();
     rig.assert_all_holds().await;
     rig.stop().await;
 }
 
 /// In mirror mode a removal takes away what the folder had, and nothing that another writer has put there since.
 async fn what_others_have_changed_is_not_removed(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "on_delete = \"mirror\"");
-    rig.write("d/theirs", "1");
-    rig.write("d/ours", "2");
-    rig.write("stays", "3");
-    rig.start();
-    rig.settled().await;
-    rig.assert_idle().await;
+    let mut rig =
+        Rig::at_rest(site, "on_delete = \"mirror\"", &[("d/theirs", "1"), ("d/ours", "2"), ("stays", "3")])
+            .await;
     site.commit(&rig.repo, &[("d/theirs", "another")]).await;
     fs::remove_file(rig.folder.join("d/theirs")).unwrap();
     fs::remove_file(rig.folder.join("d/ours")).unwrap();

@@ -14,7 +14,7 @@ use crate::support::site::Site;
 
 on_both! {
     eight_machines_on_one_branch_lose_nothing,
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: tests/run --long"]
     long_eight_machines_on_one_branch_lose_nothing,
     two_machines_on_the_same_paths_lose_no_version_and_come_to_rest,
 }

@@ -64,6 +64,16 @@ impl Rig {
         Self::of(site, &repo, "main", "", keys)
     }
 
+    /// A rig that runs, with these files on the branch and nothing left to do.
+    pub(crate) async fn at_rest(site: &Arc<Site>, keys: &str, files: &[(&str, &str)]) -> Self {
+        let mut rig = Self::new(site, keys);
+        files.iter().for_each(|(path, content)| rig.write(path, content));
+        rig.start();
+        rig.settled().await;
+        rig.assert_idle().await;
+        rig
+    }
+
     /// A rig for this repository, branch and remote directory.
     pub(crate) fn of(site: &Arc<Site>, repo: &str, to: &str, remote_dir: &str, keys: &str) -> Self {
         let dir =
