@@ -40,6 +40,10 @@ impl Pusher {
         }
         let head = self.target.head().await?;
         let found = self.look_up_new(&head, &paths).await?;
+        let folder = self.options.folder;
+        let is_any_dir = found.iter().any(|(_, entry)| entry.as_ref().is_some_and(|entry| entry.is_dir));
+        let is_holding =
+            is_any_dir && self.options.mirror && self.blocking(move |state| state.is_holding(folder)).await?;
         let mut blocked = vec![false; changes.len()];
         for (at, entry) in found {
             let (Some(index), Some(path)) = (indices.get(at), paths.get(at)) else { continue };
@@ -51,7 +55,7 @@ impl Pusher {
                 continue;
             };
             let known = if self.options.mirror { self.known(&file)? } else { None };
-            let is_held = known == Some(Presence::Waiting) && self.state.held(self.options.folder)?.is_some();
+            let is_held = is_holding && known == Some(Presence::Waiting);
             if known.is_some() && !is_held {
                 // Its removal is on the way; until then the file waits.
                 self.drop_change(&change.path, &"the directory in its place is not cleared yet");

@@ -111,6 +111,14 @@ impl State {
         Ok(held(&self.lock(), folder)?)
     }
 
+    /// Whether the brake holds what waits. Quicker than [`State::held`], which counts it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn is_holding(&self, folder: FolderKey) -> Result<bool, StateError> {
+        Ok(held_since(&self.lock(), folder)?.is_some())
+    }
+
     /// How many removals nobody has let go yet, held or not.
     ///
     /// # Errors
