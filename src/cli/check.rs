@@ -8,7 +8,7 @@ use walkdir::WalkDir;
 use super::Exit;
 use super::out::{print, print_json, refuse_config};
 use crate::config::{self, Config, Env, Folder, KeySource, Server, find_key};
-use crate::content::RootDir;
+use crate::content::{Mounts, RootDir};
 use crate::folder::Filter;
 use crate::oxen::Client;
 use crate::path::{LocalPath, printable};
@@ -146,7 +146,7 @@ fn check_folder(folder: &Folder, findings: &mut Findings) -> u64 {
             return 0;
         }
     };
-    if let Err(error) = root.read_dir(&LocalPath::root()) {
+    if let Err(error) = root.read_dir(&LocalPath::root(), &Mounts::below(&root)) {
         findings.add(Level::Failure, what, format!("cannot be listed: {error}"));
         return 0;
     }

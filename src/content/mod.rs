@@ -5,9 +5,11 @@
 //! [`Digests`] from the bytes that were read. Bytes that moved while they were read are never taken.
 
 mod digest;
+mod mounts;
 mod root;
 mod signature;
 
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
+pub use mounts::Mounts;
 pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId, is_absent, is_file};
 pub use signature::Signature;

@@ -1,15 +1,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
-use super::Signature;
 use super::signature::token;
+use super::{Mounts, Signature};
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
@@ -52,6 +52,8 @@ pub enum EntryKind {
     Symlink,
     /// A socket, pipe or device.
     Special,
+    /// Another filesystem is mounted there, and was not looked at.
+    Mount,
     /// Something that cannot be looked at.
     Unknown,
 }
@@ -137,7 +139,8 @@ impl From<io::Error> for OpenError {
 /// Whether a look found that no regular file stands at the path. An error that says nothing about that is `false`.
 pub fn is_absent(found: &Result<EntryKind, OpenError>) -> bool {
     match found {
-        Ok(EntryKind::File(_) | EntryKind::Unknown) | Err(OpenError::Io(_) | OpenError::Mounted) => false,
+        Ok(EntryKind::File(_) | EntryKind::Unknown | EntryKind::Mount)
+        | Err(OpenError::Io(_) | OpenError::Mounted) => false,
         Ok(EntryKind::Dir { .. } | EntryKind::Symlink | EntryKind::Special) => true,
         Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => true,
     }
@@ -158,6 +161,14 @@ impl RootDir {
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         let id = RootId::of(&fd)?;
         Ok(Self { fd, path: path.to_path_buf(), id })
+    }
+
+    /// Where the directory stands by now, with no link on the way.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn real_path(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
     /// The absolute path it was opened by.
@@ -221,11 +232,12 @@ impl RootDir {
         }
     }
 
-    /// The names in the directory `path`, sorted by their bytes. An entry that vanishes meanwhile is left out.
+    /// The names in the directory `path`, sorted by their bytes. An entry that vanishes meanwhile is left out, and one of
+    /// `mounts` is not looked at: what is mounted there may never answer.
     ///
     /// # Errors
     /// The directory cannot be read to its end; then nothing at all is said about it.
-    pub fn read_dir(&self, path: &LocalPath) -> Result<Vec<DirEntry>, OpenError> {
+    pub fn read_dir(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<DirEntry>, OpenError> {
         let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
         for entry in Dir::read_from(&fd)? {
@@ -235,6 +247,10 @@ impl RootDir {
                 continue;
             }
             let name = OsStr::from_bytes(name);
+            if !mounts.is_empty() && mounts.has(&path.join(name)) {
+                entries.push(DirEntry { name: name.to_owned(), kind: EntryKind::Mount });
+                continue;
+            }
             let kind = match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => kind_of(&stat),
                 Err(Errno::NOENT) => continue,
@@ -245,6 +261,35 @@ impl RootDir {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// The directories in the directory `path` that lie on the folder's own filesystem, in no order. Looks at nothing else
+    /// that stands there.
+    ///
+    /// # Errors
+    /// As [`RootDir::read_dir`].
+    pub fn dirs_in(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<LocalPath>, OpenError> {
+        let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut dirs = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..")
+                || !matches!(entry.file_type(), FileType::Directory | FileType::Unknown)
+            {
+                continue;
+            }
+            let name = OsStr::from_bytes(name);
+            let below = path.join(name);
+            if mounts.has(&below) {
+                continue;
+            }
+            let found = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| kind_of(&stat));
+            if found.is_ok_and(|kind| kind == (EntryKind::Dir { device: self.id.device })) {
+                dirs.push(below);
+            }
+        }
+        Ok(dirs)
     }
 
     fn descend(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
@@ -378,13 +423,33 @@ mod tests {
     }
 
     #[test]
+    fn directories_alone_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["d/e", "f"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("file"), "1").unwrap();
+        std::os::unix::fs::symlink("d", folder.path().join("link")).unwrap();
+        let root = RootDir::open(folder.path()).unwrap();
+        let in_dir = |path: &LocalPath| {
+            let mut dirs = root.dirs_in(path, &Mounts::default()).unwrap();
+            dirs.sort();
+            dirs.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(in_dir(&LocalPath::root()), ["d", "f"]);
+        assert_eq!(in_dir(&LocalPath::new(Path::new("d")).unwrap()), ["d/e"]);
+        assert!(root.dirs_in(&LocalPath::new(Path::new("link")).unwrap(), &Mounts::default()).is_err());
+    }
+
+    #[test]
     fn a_directory_is_listed_in_the_order_of_its_bytes() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["b", "a", "Z"] {
             fs::write(folder.path().join(name), name).unwrap();
         }
         fs::create_dir(folder.path().join("sub")).unwrap();
-        let entries = RootDir::open(folder.path()).unwrap().read_dir(&LocalPath::root()).unwrap();
+        let entries =
+            RootDir::open(folder.path()).unwrap().read_dir(&LocalPath::root(), &Mounts::default()).unwrap();
         let names: Vec<_> = entries.iter().map(|e| e.name.to_str().unwrap()).collect();
         assert_eq!(names, ["Z", "a", "b", "sub"]);
         assert!(matches!(entries[3].kind, EntryKind::Dir { .. }));

@@ -119,7 +119,7 @@ impl Examiner {
             Ok(EntryKind::Symlink | EntryKind::Special)
             | Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => self.gone(path),
             // What is known below a mount is hidden and not gone.
-            Err(OpenError::Mounted) => Ok(Verdict::Done(Examined::Nothing)),
+            Ok(EntryKind::Mount) | Err(OpenError::Mounted) => Ok(Verdict::Done(Examined::Nothing)),
             Ok(EntryKind::Unknown) => {
                 self.problem(path, ProblemKind::Unreadable, &"it cannot be looked at", None)
             }

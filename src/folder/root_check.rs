@@ -10,7 +10,7 @@ use super::intake::IntakeOptions;
 use super::remote::remote_filesystem;
 use super::scan::ScanError;
 use super::{Coverage, Filter, Inbox, TreeWatch};
-use crate::content::{OpenError, RootDir};
+use crate::content::{Mounts, OpenError, RootDir};
 use crate::path::{LocalPath, printable};
 use crate::state::{State, StateError};
 
@@ -65,7 +65,8 @@ pub(super) fn open_root(
         .map_err(|error| Broken::Root { path: path.clone(), reason: OpenError::from(error).to_string() })?;
     let known = state.root_id(options.folder)?;
     if known.is_some_and(|known| !known.is_same(&root.id())) {
-        let is_empty = root.read_dir(&LocalPath::root()).is_ok_and(|entries| entries.is_empty());
+        let is_empty =
+            root.read_dir(&LocalPath::root(), &Mounts::below(&root)).is_ok_and(|entries| entries.is_empty());
         let would_remove = options.mirror && state.has_mirrored(options.folder)?;
         verdict(path, is_empty, would_remove)?;
     }

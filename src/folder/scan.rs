@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use tokio_util::sync::CancellationToken;
 
 use super::{Filter, TreeWatch};
-use crate::content::{DirEntry, EntryKind, OpenError, RootDir, Signature};
+use crate::content::{DirEntry, EntryKind, Mounts, OpenError, RootDir, Signature};
 use crate::path::LocalPath;
 use crate::state::{FolderKey, KnownFile, Presence, Reader, StateError};
 
@@ -83,6 +83,7 @@ impl Scan<'_> {
         // Directories whose content is there and was not seen.
         let mut hidden = HashSet::new();
         let mut stack = vec![start.clone()];
+        let mounts = Mounts::below(self.root);
         while let Some(dir) = stack.pop() {
             if self.cancel.is_cancelled() {
                 summary.complete = false;
@@ -91,7 +92,7 @@ impl Scan<'_> {
             if let Some(watch) = self.watch {
                 watch.cover_one(&dir);
             }
-            let entries = match self.root.read_dir(&dir) {
+            let entries = match self.root.read_dir(&dir, &mounts) {
                 Ok(entries) => entries,
                 // It went away, or something else took its name: what was known in it is gone.
                 Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
@@ -171,10 +172,16 @@ impl Scan<'_> {
                         stack.push(path);
                     }
                 }
-                EntryKind::Dir { .. } if self.filter.excludes_dir(&path) => {}
+                EntryKind::Dir { .. } | EntryKind::Mount if self.filter.excludes_dir(&path) => {}
                 EntryKind::Dir { .. } => {
                     hidden.insert(path.clone());
                     report(Finding::Skipped(path, MOUNT))?;
+                }
+                EntryKind::Mount => {
+                    hidden.insert(path.clone());
+                    report(Finding::Skipped(path, MOUNT))?;
+                    // Also over a file: what was known there is hidden and not gone.
+                    continue;
                 }
                 EntryKind::Symlink if self.filter.excludes_file(&path) => {}
                 EntryKind::Symlink => report(Finding::Skipped(path, SYMLINK))?,

@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +7,9 @@ use notify::{
     Config, ErrorKind, Event, EventKind, PathOp, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher,
 };
 use tokio::sync::Notify;
-use walkdir::WalkDir;
 
 use super::{Filter, Hint, Hints};
+use crate::content::{Mounts, OpenError, RootDir};
 use crate::path::{LocalPath, printable};
 
 /// Where the watcher leaves its hints. The watcher's thread only notes them down; it never waits.
@@ -139,25 +138,23 @@ impl TreeWatch {
 
     /// Watches `start` and every directory below it that `filter` lets through, and stops watching what was watched
     /// below it and is gone. What appears while this runs either is watched or is hinted at by its parent's watch.
-    pub fn cover(&self, start: &LocalPath, device: u64, filter: &Filter) {
-        let walk =
-            WalkDir::new(start.under(&self.root)).follow_links(false).into_iter().filter_entry(|entry| {
-                // The start itself may be a link: the folder's path is its owner's to choose.
-                entry.depth() == 0
-                    || entry.file_type().is_dir()
-                        && !LocalPath::below(&self.root, entry.path())
-                            .is_none_or(|path| filter.excludes_dir(&path))
-            });
+    pub fn cover(&self, start: &LocalPath, root: &RootDir, filter: &Filter) {
+        let mounts = Mounts::below(root);
         let mut found = BTreeSet::new();
         let mut batch = Vec::with_capacity(BATCH);
-        for entry in walk.flatten() {
-            let elsewhere = !entry.metadata().is_ok_and(|metadata| metadata.dev() == device);
-            if elsewhere && entry.depth() > 0 {
-                continue;
-            }
-            let Some(path) = LocalPath::below(&self.root, entry.path()) else { continue };
-            found.insert(path.clone());
-            batch.push(path);
+        let mut stack = vec![start.clone()];
+        while let Some(dir) = stack.pop() {
+            let below = match root.dirs_in(&dir, &mounts) {
+                Ok(below) => below,
+                // It may be read again, and the watch tells when its rights change.
+                Err(OpenError::Io(_)) => Vec::new(),
+                Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink | OpenError::Mounted) => {
+                    continue;
+                }
+            };
+            stack.extend(below.into_iter().filter(|path| !filter.excludes_dir(path)));
+            found.insert(dir.clone());
+            batch.push(dir);
             if batch.len() == BATCH {
                 self.watch(std::mem::take(&mut batch));
             }
@@ -376,8 +373,8 @@ mod tests {
         Filter::new([], [], "").unwrap()
     }
 
-    fn device(path: &Path) -> u64 {
-        std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).unwrap())
+    fn root(path: &Path) -> RootDir {
+        RootDir::open(path).unwrap()
     }
 
     /// Collects hints until `wanted` is among them.
@@ -399,14 +396,14 @@ mod tests {
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
         let inbox = Arc::new(Inbox::default());
         let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
-        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         assert_eq!((watch.watched(), watch.coverage()), (3, Coverage::Full));
 
         fs::write(dir.path().join("a/b/f"), "x").unwrap();
         hinted(&inbox, &Hint::Path(local("a/b/f"))).await;
         fs::rename(dir.path().join("a/b"), dir.path().join("c")).unwrap();
         hinted(&inbox, &Hint::Path(local("c"))).await;
-        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         fs::write(dir.path().join("c/f"), "y").unwrap();
         hinted(&inbox, &Hint::Path(local("c/f"))).await;
         assert_eq!(watch.watched(), 3, "the old name is watched no more");
@@ -418,11 +415,11 @@ mod tests {
         fs::create_dir(dir.path().join("a")).unwrap();
         let inbox = Arc::new(Inbox::default());
         let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
-        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
         hinted(&inbox, &Hint::Path(local("a"))).await;
-        watch.cover(&local("a"), device(dir.path()), &no_filter());
+        watch.cover(&local("a"), &root(dir.path()), &no_filter());
         fs::write(dir.path().join("a/f"), "x").unwrap();
         hinted(&inbox, &Hint::Path(local("a/f"))).await;
     }
@@ -433,12 +430,12 @@ mod tests {
         fs::create_dir(dir.path().join("a")).unwrap();
         let inbox = Arc::new(Inbox::default());
         let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
-        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         // As after lost events: another directory stands under the name, and nobody was told.
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
         watch.reset();
-        watch.cover(&LocalPath::root(), device(dir.path()), &no_filter());
+        watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         inbox.take();
         fs::write(dir.path().join("a/f"), "x").unwrap();
         hinted(&inbox, &Hint::Path(local("a/f"))).await;
@@ -453,7 +450,7 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
         let watch = TreeWatch::new(dir.path(), Arc::default()).unwrap();
         let filter = Filter::new(["cache/"], [], "").unwrap();
-        watch.cover(&LocalPath::root(), device(dir.path()), &filter);
+        watch.cover(&LocalPath::root(), &root(dir.path()), &filter);
         assert_eq!(watch.watched(), 1);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::super::{Hint, Inbox};
-use crate::content::{EntryKind, OpenError, RootDir};
+use crate::content::{EntryKind, Mounts, OpenError, RootDir};
 use crate::path::LocalPath;
 
 /// Paths remembered; what is beyond waits for the next scan of everything.
@@ -38,7 +38,8 @@ impl Blocked {
         }
         let (paths, root, inbox) = (mem::take(&mut self.paths), Arc::clone(root), Arc::clone(inbox));
         self.look = Some(tokio::task::spawn_blocking(move || {
-            let (still, over) = paths.into_iter().partition(|path| is_blocked(&root, path));
+            let mounts = Mounts::below(&root);
+            let (still, over) = paths.into_iter().partition(|path| is_blocked(&root, &mounts, path));
             let over: Vec<LocalPath> = over;
             over.into_iter().for_each(|path| inbox.add(Hint::Path(path)));
             still
@@ -46,9 +47,13 @@ impl Blocked {
     }
 }
 
-fn is_blocked(root: &RootDir, path: &LocalPath) -> bool {
+fn is_blocked(root: &RootDir, mounts: &Mounts, path: &LocalPath) -> bool {
+    // What is mounted may hang, and the kernel knows without it.
+    if mounts.has(path) {
+        return true;
+    }
     match root.look(path) {
-        Ok(EntryKind::Dir { device }) => device != root.id().device || root.read_dir(path).is_err(),
+        Ok(EntryKind::Dir { device }) => device != root.id().device || root.read_dir(path, mounts).is_err(),
         Ok(EntryKind::Unknown) | Err(OpenError::Io(_) | OpenError::Mounted) => true,
         _ => false,
     }

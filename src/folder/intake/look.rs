@@ -60,9 +60,8 @@ fn look_at(
             if examiner.filter.excludes_dir(&path) {
                 return Ok(());
             }
-            let own_device = examiner.root.id().device;
-            if let Some(watch) = watch.filter(|_| device == own_device) {
-                watch.cover(&path, own_device, &examiner.filter);
+            if let Some(watch) = watch.filter(|_| device == examiner.root.id().device) {
+                watch.cover(&path, &examiner.root, &examiner.filter);
             }
             // What was known under this name as a file is gone.
             if examiner.state.file(examiner.folder, &path)?.is_some() {
@@ -71,7 +70,7 @@ fn look_at(
             looked.push(Looked::Tree(path));
         }
         // Nobody knows what stands there; the watches stay.
-        Ok(EntryKind::Unknown) | Err(OpenError::Io(_) | OpenError::Mounted) => {
+        Ok(EntryKind::Unknown | EntryKind::Mount) | Err(OpenError::Io(_) | OpenError::Mounted) => {
             looked.push(Looked::Path(path.clone(), None));
             looked.push(Looked::Tree(path));
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::examine::Examiner;
 use super::super::{Hint, Inbox};
-use crate::content::{EntryKind, OpenError};
+use crate::content::{EntryKind, Mounts, OpenError};
 use crate::path::LocalPath;
 use crate::state::{FileRow, ProblemKind, ProblemRow, StateError};
 
@@ -36,7 +36,7 @@ fn is_over(problem: &ProblemRow, examiner: &Examiner) -> Result<bool, StateError
     let path = &problem.path;
     Ok(match examiner.root.look(path) {
         Err(OpenError::Gone) => true,
-        Ok(EntryKind::Dir { .. }) => examiner.root.read_dir(path).is_ok(),
+        Ok(EntryKind::Dir { .. }) => examiner.root.read_dir(path, &Mounts::below(&examiner.root)).is_ok(),
         Ok(EntryKind::File(signature)) => {
             let is_known = |row: FileRow| row.is_proved() && row.known.signature == Some(signature);
             examiner.filter.excludes_file(path)

@@ -385,8 +385,8 @@ impl<'a> Session<'a> {
     /// Watches all directories there are.
     async fn cover(&mut self) {
         let Some(watch) = self.watch.clone() else { return };
-        let (filter, device) = (Arc::clone(&self.examiner.filter), self.examiner.root.id().device);
-        blocking(move || watch.cover(&LocalPath::root(), device, &filter)).await;
+        let (filter, root) = (Arc::clone(&self.examiner.filter), Arc::clone(&self.examiner.root));
+        blocking(move || watch.cover(&LocalPath::root(), &root, &filter)).await;
         self.note_coverage();
     }
 

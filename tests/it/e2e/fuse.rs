@@ -136,6 +136,46 @@ async fn long_a_fuse_mount_that_hangs_holds_up_neither_other_folders_nor_a_stop(
     drop(mount);
 }
 
+/// It is not asked for anything: what the kernel knows of it is enough to pass it by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_inside_the_folder_that_hangs_holds_up_nothing_else() {
+    let site = Arc::new(Site::standin().await);
+    let standin = site.as_standin().unwrap();
+    let mut rig =
+        Rig::at_rest(&site, "on_delete = \"mirror\"\nrescan_interval = \"1s\"", &[("d/a", "1")]).await;
+    let (behind, inside) = (rig.dir().join("behind"), rig.folder.join("nas"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&inside).unwrap();
+    let Some(mount) = Mount::fuse(&behind, &inside) else { return };
+    let server = Stopped::serving(&inside);
+    // The folder cannot be walked from here by now, so the branch alone is looked at.
+    let repo = rig.repo.to_string();
+    let arrives = async |path: &str| {
+        rig.write(path, path);
+        standin.until(path, |standin| standin.tree(&repo, "main").contains_key(path)).await;
+    };
+    arrives("new directory/b").await;
+    // Everything in doubt: all directories are watched anew, and all is scanned.
+    rig.kick();
+    arrives("another/new directory/c").await;
+    rig.until_status("it is scanned", |report| {
+        let folder = &report.folders[0];
+        folder.skipped == 1 && folder.state == FolderState::Watching && folder.waiting == 0
+    })
+    .await;
+    // Also from a start.
+    rig.stop().await;
+    rig.start();
+    rig.write("while it starts", "4");
+    standin.until("it starts", |standin| standin.tree(&repo, "main").contains_key("while it starts")).await;
+    rig.stop().await;
+    drop(server);
+    drop(mount);
+    rig.start();
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
 /// The process that serves a FUSE mount, standing still until this goes.
 struct Stopped(rustix::process::Pid);
 
