@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Env, Server, SmallFileError, read_small};
-use crate::path::printable;
+use crate::path::{printable, shell_word};
 
 /// An API key. It has no `Display`, and its `Debug` tells nothing.
 ///
@@ -171,7 +171,7 @@ fn read_key_file(path: &Path) -> Result<ApiKey, KeyFault> {
     check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeyFault::Open { mode, path: quoted(path) });
+        return Err(KeyFault::Open { mode, path: shell_word(path) });
     }
     ApiKey::new(&bytes)
 }
@@ -179,14 +179,11 @@ fn read_key_file(path: &Path) -> Result<ApiKey, KeyFault> {
 /// A file's owner can give and take rights to it at will.
 fn check_owner(path: &Path, metadata: &Metadata, us: u32) -> Result<(), KeyFault> {
     let owner = metadata.uid();
-    if owner == us || owner == 0 { Ok(()) } else { Err(KeyFault::Foreign { owner, us, path: quoted(path) }) }
-}
-
-/// A path as it can be typed into a shell.
-fn quoted(path: &Path) -> String {
-    let shown = printable(path);
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:=@%".contains(c);
-    if shown.chars().all(is_plain) { shown } else { format!("'{}'", shown.replace('\'', r"'\''")) }
+    if owner == us || owner == 0 {
+        Ok(())
+    } else {
+        Err(KeyFault::Foreign { owner, us, path: shell_word(path) })
+    }
 }
 
 /// `auth_config.toml` as liboxen 0.65.2 writes it; what else is in it does not matter.
@@ -223,7 +220,7 @@ fn read_oxen_cli(path: &Path, server: &Server) -> Result<Option<ApiKey>, KeyFaul
     check_owner(path, &metadata, rustix::process::geteuid().as_raw())?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o022 != 0 {
-        return Err(KeyFault::Writable { mode, path: quoted(path) });
+        return Err(KeyFault::Writable { mode, path: shell_word(path) });
     }
     ApiKey::new(token.as_bytes()).map(Some)
 }
@@ -381,12 +378,6 @@ mod tests {
         assert!(find_key(&server("pipe", None), &env).is_err(), "the credential");
         env.credentials_directory = None;
         assert!(find_key(&server("pipe", None), &env).is_err(), "what the Oxen CLI stored");
-    }
-
-    #[test]
-    fn a_command_that_is_to_be_typed_does_what_it_says() {
-        assert_eq!(quoted(Path::new("/etc/oxen-sync/api-key")), "/etc/oxen-sync/api-key");
-        assert_eq!(quoted(Path::new("/a b/$(id)'s")), r"'/a b/$(id)'\''s'");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::{FolderId, MessageTemplate};
 use crate::oxen::{BranchName, RepoName};
-use crate::path::{RepoPath, printable};
+use crate::path::{RepoPath, shell_word};
 
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
@@ -28,14 +28,7 @@ pub struct Config {
 
 /// What a person types to let go what the brake holds of the folder at `path` in the config `file`.
 pub fn release_command(file: &Path, path: &Path) -> String {
-    format!("oxen-sync release {} --config {}", quoted(path), quoted(file))
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = printable(path);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    format!("oxen-sync release {} --config {}", shell_word(path), shell_word(file))
 }
 
 /// Who signs the commits.

@@ -10,5 +10,5 @@ mod printable;
 mod repo;
 
 pub use local::LocalPath;
-pub use printable::{is_printable, printable};
+pub use printable::{is_printable, printable, shell_word};
 pub use repo::{Refusal, RepoPath, is_reserved_name};

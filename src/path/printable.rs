@@ -21,6 +21,18 @@ pub fn printable(name: impl AsRef<OsStr>) -> String {
     shown
 }
 
+/// A path as it can be typed into a shell, in quotes where that is needed. One that holds what [`printable`] spells out is
+/// shown so, and is not to be typed.
+pub fn shell_word(path: impl AsRef<OsStr>) -> String {
+    let shown = printable(path);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:=@%".contains(c);
+    if !shown.is_empty() && shown.chars().all(is_plain) {
+        shown
+    } else {
+        format!("'{}'", shown.replace('\'', r"'\''"))
+    }
+}
+
 /// Whether [`printable`] shows a name as it is.
 pub fn is_printable(name: &str) -> bool {
     !name.contains(|c: char| c == '\\' || c.is_control() || is_invisible(c))
@@ -48,6 +60,12 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_to_be_typed_does_what_it_says() {
+        assert_eq!(shell_word("/etc/oxen-sync/api-key"), "/etc/oxen-sync/api-key");
+        assert_eq!(shell_word("/a b/$(id)'s"), r"'/a b/$(id)'\''s'");
+    }
 
     #[test]
     fn hidden_bytes_are_spelled_out() {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use super::{Reader, schema};
 use crate::content::RootId;
 use crate::fault_point::{Point, passed};
-use crate::path::printable;
+use crate::path::{printable, shell_word};
 
 const FILE: &str = "state.db";
 
@@ -67,7 +67,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// Whoever can write into it can put another database into the place of ours.
-    #[error("others can write to the state directory {path}; run: chmod go-w {path}", path = printable(.0))]
+    #[error("others can write to the state directory {}; run: chmod go-w {}", printable(.0), shell_word(.0))]
     OpenToOthers(PathBuf),
     /// The database is broken, of another version, or of another machine.
     #[error(
