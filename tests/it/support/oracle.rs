@@ -2,7 +2,7 @@
 //!
 //! Reads over HTTP with requests of its own making, so that it does not share the program's mistakes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -97,8 +97,16 @@ enum Age {
     Old,
 }
 
-/// Listed directories by path, hash and last commit: most of a tree is the same in the next commit.
-type Listed = HashMap<(String, String, String), Arc<Vec<Node>>>;
+/// A directory of a commit with all below it. What did not change since the commit before is the same one.
+#[derive(Debug)]
+struct Dir {
+    /// Its hash and the last commit that changed it: with both the same, all below is.
+    version: (String, String),
+    files: BTreeMap<String, Content>,
+    dirs: BTreeMap<String, Arc<Dir>>,
+    /// Of all files below.
+    sum: Sum,
+}
 
 struct Node {
     name: String,
@@ -111,10 +119,49 @@ enum Kind {
 }
 
 impl Sum {
-    fn is_of(self, tree: &Tree) -> bool {
-        self.bytes == tree.values().map(|content| content.size).sum::<u64>()
-            && self.files.is_none_or(|files| files == tree.len() as u64)
+    /// Whether it can be the same as `counted`, which counts the files.
+    fn agrees(self, counted: Self) -> bool {
+        self.bytes == counted.bytes && self.files.is_none_or(|files| Some(files) == counted.files)
     }
+}
+
+impl Dir {
+    fn new(
+        version: (String, String),
+        files: BTreeMap<String, Content>,
+        dirs: BTreeMap<String, Arc<Self>>,
+    ) -> Self {
+        let mut bytes = files.values().map(|content| content.size).sum();
+        let mut count = files.len() as u64;
+        for dir in dirs.values() {
+            bytes += dir.sum.bytes;
+            count += dir.sum.files.unwrap_or(0);
+        }
+        Self { version, files, dirs, sum: Sum { bytes, files: Some(count) } }
+    }
+
+    /// Its files below `path` that `before` does not have in the same version of a directory.
+    fn files_not_in(&self, before: Option<&Self>, path: &str, found: &mut Vec<(String, Content)>) {
+        found.extend(self.files.iter().map(|(name, content)| (join(path, name), *content)));
+        for (name, dir) in &self.dirs {
+            let before = before.and_then(|before| before.dirs.get(name));
+            if !before.is_some_and(|before| Arc::ptr_eq(before, dir)) {
+                dir.files_not_in(before.map(AsRef::as_ref), &join(path, name), found);
+            }
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.files == other.files
+            && self.dirs.len() == other.dirs.len()
+            && self.dirs.iter().zip(&other.dirs).all(|((name, dir), (other_name, other))| {
+                name == other_name && (Arc::ptr_eq(dir, other) || dir.is_same(other))
+            })
+    }
+}
+
+fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
 impl Oracle<'_> {
@@ -136,49 +183,53 @@ impl Oracle<'_> {
 
     /// What a commit holds.
     pub(crate) async fn tree(&self, commit: &str) -> Tree {
-        self.tree_with(commit, &mut HashMap::new(), Age::Head).await.0
+        let mut found = Vec::new();
+        self.root(commit, Age::Head, None).await.files_not_in(None, "", &mut found);
+        found.into_iter().collect()
     }
 
-    /// Its files, and its directories.
-    async fn tree_with(&self, commit: &str, listed: &mut Listed, age: Age) -> (Tree, BTreeSet<String>) {
-        let (mut tree, mut all_dirs) = (Tree::new(), BTreeSet::new());
-        let mut level = vec![(String::new(), Arc::new(self.list(commit, "", true).await))];
-        // Level by level, so that the directories of one are listed side by side.
-        while !level.is_empty() {
-            let mut below = Vec::new();
-            for (dir, nodes) in &level {
-                for node in nodes.iter() {
-                    let path =
-                        if dir.is_empty() { node.name.clone() } else { format!("{dir}/{}", node.name) };
-                    match &node.kind {
-                        Kind::File(content) => {
-                            tree.insert(path, *content);
-                        }
-                        Kind::Dir { hash, commit: changed, size } => {
-                            let key = (path.clone(), hash.clone(), changed.clone());
-                            let known = listed.get(&key).cloned();
-                            let may_be_absent = *size == 0 || age == Age::Old;
-                            below.push(async move {
-                                let nodes = match known {
-                                    Some(nodes) => nodes,
-                                    None => Arc::new(self.list(commit, &key.0, may_be_absent).await),
-                                };
-                                (key, nodes)
-                            });
-                        }
+    async fn root(&self, commit: &str, age: Age, before: Option<&Dir>) -> Dir {
+        let nodes = self.list(commit, "", true).await;
+        self.dir(commit, age, "", Default::default(), nodes, before).await
+    }
+
+    /// A directory that lists `nodes`. Whatever is as it was in `before` is taken from there.
+    fn dir<'a>(
+        &'a self,
+        commit: &'a str,
+        age: Age,
+        path: &'a str,
+        version: (String, String),
+        nodes: Vec<Node>,
+        before: Option<&'a Dir>,
+    ) -> BoxFuture<'a, Dir> {
+        async move {
+            let (mut files, mut dirs, mut fresh) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+            for Node { name, kind } in nodes {
+                let (version, size) = match kind {
+                    Kind::File(content) => {
+                        files.insert(name, content);
+                        continue;
                     }
+                    Kind::Dir { hash, commit, size } => ((hash, commit), size),
+                };
+                let before = before.and_then(|before| before.dirs.get(&name));
+                match before.filter(|before| before.version == version) {
+                    Some(before) => {
+                        dirs.insert(name, Arc::clone(before));
+                    }
+                    None => fresh.push(async move {
+                        let path = join(path, &name);
+                        let nodes = self.list(commit, &path, size == 0 || age == Age::Old).await;
+                        let before = before.map(AsRef::as_ref);
+                        (name, Arc::new(self.dir(commit, age, &path, version, nodes, before).await))
+                    }),
                 }
             }
-            let below: Vec<_> = stream::iter(below).buffer_unordered(AT_ONCE).collect().await;
-            level.clear();
-            for (key, nodes) in below {
-                let path = key.0.clone();
-                listed.insert(key, Arc::clone(&nodes));
-                all_dirs.insert(path.clone());
-                level.push((path, nodes));
-            }
+            dirs.extend(stream::iter(fresh).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+            Dir::new(version, files, dirs)
         }
-        (tree, all_dirs)
+        .boxed()
     }
 
     async fn list(&self, commit: &str, dir: &str, may_be_absent: bool) -> Vec<Node> {
@@ -273,52 +324,65 @@ impl Oracle<'_> {
     /// With the commit that does not.
     pub(crate) async fn assert_history(&self, ledger: &Ledger) -> usize {
         let commits = self.commits().await;
-        let (mut listed, mut read) = (HashMap::new(), HashSet::new());
+        let mut read = HashSet::new();
         let (mut shown, mut reached) = (Tree::new(), HashMap::<String, usize>::new());
-        let mut last: Option<(String, (Tree, BTreeSet<String>), Sum)> = None;
+        let mut last: Option<(&str, Arc<Dir>, Sum)> = None;
+        // The last that holds what it lists: all of it is in `shown`.
+        let mut seen: Option<Arc<Dir>> = None;
         for commit in &commits {
             let age = if Some(commit) == commits.last() { Age::Head } else { Age::Old };
-            let tree = self.tree_with(&commit.id, &mut listed, age).await;
+            // What an old commit lists may be wrong: the head is listed whole.
+            let before = last.as_ref().map(|(_, root, _)| root.as_ref()).filter(|_| age == Age::Old);
+            let root = Arc::new(self.root(&commit.id, age, before).await);
             let sum = self.sum(&commit.id).await;
             // oxen-server 0.65.2 mixes up directories of old commits: then what it lists is not what it holds.
-            let is_true = age == Age::Head || sum.is_of(&tree.0);
+            let is_true = age == Age::Head || sum.agrees(root.sum);
+            let mut found = Vec::new();
+            root.files_not_in(seen.as_deref(), "", &mut found);
             let mut fresh = Vec::new();
-            for (path, content) in &tree.0 {
-                if shown.get(path) == Some(content) {
+            for (path, content) in found {
+                if shown.get(&path) == Some(&content) {
                     continue;
                 }
                 let says = || format!("commit {} ({:?}) holds {path:?}", commit.id, commit.message);
                 let (size, xxh3) = (content.size, content.xxh3);
-                let known = ledger.find(path, xxh3, 0);
+                let known = ledger.find(&path, xxh3, 0);
                 assert!(
                     known.is_some(),
                     "{} with {size} bytes, {xxh3:x}, which never was a finished file",
                     says()
                 );
                 if read.insert(xxh3) {
-                    fresh.push(self.assert_served(&commit.id, path, *content).boxed());
+                    fresh.push(self.assert_served(&commit.id, path.clone(), content).boxed());
                 }
                 if is_true && !ledger.is_shared {
-                    let from = reached.get(path).map_or(0, |at| at + 1);
-                    let at = ledger.find(path, xxh3, from);
+                    let from = reached.get(&path).map_or(0, |at| at + 1);
+                    let at = ledger.find(&path, xxh3, from);
                     let at = at.unwrap_or_else(|| panic!("{} as it was before a later commit", says()));
                     reached.insert(path.clone(), at);
                 }
                 if is_true {
-                    shown.insert(path.clone(), *content);
+                    shown.insert(path, content);
                 }
             }
             stream::iter(fresh).buffer_unordered(AT_ONCE).collect::<()>().await;
             if let Some((id, last, last_sum)) = &last {
-                assert_eq!(commit.parent_ids.first(), Some(id), "the history has one line");
+                assert_eq!(
+                    commit.parent_ids.first().map(String::as_str),
+                    Some(*id),
+                    "the history has one line"
+                );
                 assert!(
-                    &tree != last || sum != *last_sum,
+                    !root.is_same(last) || sum != *last_sum,
                     "commit {} ({:?}) repeats its parent",
                     commit.id,
                     commit.message
                 );
             }
-            last = Some((commit.id.clone(), tree, sum));
+            if is_true {
+                seen = Some(Arc::clone(&root));
+            }
+            last = Some((&commit.id, root, sum));
         }
         commits.len()
     }
@@ -338,8 +402,8 @@ impl Oracle<'_> {
 
     /// What an old commit serves at a path is what it lists there. It may serve nothing: oxen-server 0.65.2 mixes up old
     /// directories.
-    async fn assert_served(&self, commit: &str, path: &str, content: Content) {
-        let url = self.url("file", commit, path);
+    async fn assert_served(&self, commit: &str, path: String, content: Content) {
+        let url = self.url("file", commit, &path);
         let mut answer = self.site.http.get(&url).send().await.expect("the server answers");
         if answer.status() == StatusCode::NOT_FOUND {
             return;
