@@ -19,6 +19,8 @@ use crate::state::{State, StateError};
 pub(super) enum Broken {
     #[error("the folder {} cannot be opened: {reason}", printable(path))]
     Root { path: PathBuf, reason: String },
+    #[error("there is no folder {}; it is used as soon as it is there", printable(.0))]
+    Missing(PathBuf),
     #[error("the folder {} is gone or has been replaced", printable(.0))]
     Replaced(PathBuf),
     #[error(
@@ -61,9 +63,11 @@ pub(super) fn open_root(
     inbox: &Arc<Inbox>,
 ) -> Result<OpenedRoot, Broken> {
     let path = &options.path;
-    let root = RootDir::open(path)
-        .map_err(|error| Broken::Root { path: path.clone(), reason: OpenError::from(error).to_string() })?;
     let known = state.root_id(options.folder)?;
+    let root = RootDir::open(path).map_err(|error| match OpenError::from(error) {
+        OpenError::Gone if known.is_none() => Broken::Missing(path.clone()),
+        error => Broken::Root { path: path.clone(), reason: error.to_string() },
+    })?;
     if known.is_some_and(|known| !known.is_same(&root.id())) {
         let is_empty =
             root.read_dir(&LocalPath::root(), &Mounts::below(&root)).is_ok_and(|entries| entries.is_empty());

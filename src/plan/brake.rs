@@ -23,8 +23,9 @@ const HELD_CHECK: Duration = Duration::from_secs(2);
 ///
 /// It compares what the folder had before the first of them with what it has after the last: files that come and go, or
 /// get other names, make it no smaller. It therefore waits for the end of what goes on. What goes on for very long is
-/// judged by what is there, and what was let go before counts with it for a while.
-#[derive(Debug)]
+/// judged by what is there, and what was let go before counts with it for a while. What is held then, before all was
+/// seen, is held provisionally: it is judged once more, against the same count from before, when all was.
+#[derive(Debug, Clone)]
 pub struct Brake {
     limits: DeleteBrake,
     quiet: Duration,
@@ -40,9 +41,10 @@ enum State {
     Idle,
     /// Removals wait to be judged.
     Waiting(Wait),
-    /// Nothing is removed until someone lets it go, or all of it has come back.
+    /// Nothing is removed until someone lets it go, or all of it has come back. With `again`, it is judged once more.
     Holding {
         check: Instant,
+        again: Option<Wait>,
     },
 }
 
@@ -55,12 +57,19 @@ pub struct Wait {
     before: u64,
     /// When it is looked whether they may go although more is coming.
     early: Instant,
+    /// Whether they are held until then.
+    is_held: bool,
 }
 
 impl Wait {
     /// When the first and the last of them came.
     pub fn span(&self) -> (Instant, Instant) {
         (self.first, self.last)
+    }
+
+    /// Files of the branch that the folder had before them.
+    pub fn before(&self) -> u64 {
+        self.before
     }
 }
 
@@ -71,6 +80,8 @@ pub enum Judgement {
     LetGo,
     /// They are too many.
     Hold,
+    /// They are too many as far as is seen; once all is seen, they are judged again.
+    HoldForNow,
     /// More may come; they are judged later.
     Wait,
 }
@@ -78,7 +89,7 @@ pub enum Judgement {
 impl Brake {
     /// A brake before which nothing waits; with `holding`, one that holds since an earlier life.
     pub fn new(limits: DeleteBrake, batch: BatchLimits, holding: bool, now: Instant) -> Self {
-        let state = if holding { State::Holding { check: now } } else { State::Idle };
+        let state = if holding { State::Holding { check: now, again: None } } else { State::Idle };
         Self {
             limits,
             quiet: batch.quiet,
@@ -94,6 +105,18 @@ impl Brake {
         matches!(self.state, State::Waiting(_))
     }
 
+    /// Removals that are held since an earlier life are to be judged once more, with so many files `before` them.
+    pub fn judge_again(&mut self, before: u64, now: Instant) {
+        if let State::Holding { again, .. } = &mut self.state {
+            *again = Some(Wait { first: now, last: now, before, early: now, is_held: true });
+        }
+    }
+
+    /// Whether removals are to be judged, for the first time or once more.
+    pub fn is_unjudged(&self) -> bool {
+        self.waiting().is_some()
+    }
+
     /// Whether removals are held.
     pub fn is_holding(&self) -> bool {
         matches!(self.state, State::Holding { .. })
@@ -104,10 +127,10 @@ impl Brake {
         match &mut self.state {
             State::Idle => {
                 let early = now + self.max_wait;
-                self.state = State::Waiting(Wait { first: now, last: now, before, early });
+                self.state = State::Waiting(Wait { first: now, last: now, before, early, is_held: false });
             }
-            State::Waiting(wait) => wait.last = now,
-            State::Holding { .. } => {}
+            State::Waiting(wait) | State::Holding { again: Some(wait), .. } => wait.last = now,
+            State::Holding { again: None, .. } => {}
         }
     }
 
@@ -130,23 +153,23 @@ impl Brake {
             (State::Waiting(Wait { first, early, .. }), Sight::Coming) => {
                 Some(early.min(first + self.stream_max))
             }
-            (State::Holding { check }, _) => Some(check),
+            (State::Holding { check, again: Some(Wait { early, .. }) }, Sight::Clear) => {
+                Some(check.min(early))
+            }
+            (State::Holding { check, .. }, _) => Some(check),
         }
     }
 
     /// Judges the removals that wait, with `left` files of the branch in the folder by now, those that are about to be
     /// pushed included. With `at_end`, nothing more can come.
     pub fn judge(&mut self, left: u64, sight: Sight, at_end: bool, now: Instant) -> Judgement {
-        let State::Waiting(wait) = self.state else { return Judgement::Wait };
-        let Wait { first, last, before, early } = wait;
+        let Some(wait) = self.waiting() else { return Judgement::Wait };
+        let Wait { first, last, before, early, is_held } = wait;
         self.recent.retain(|(at, _)| now.saturating_duration_since(*at) < AT_ONCE);
         let most = self.recent.iter().map(|(_, before)| *before).fold(before, u64::max);
-        let is_over = at_end
-            || match sight {
-                Sight::Clear => now >= last + self.quiet || now >= first + self.stream_max,
-                Sight::Coming => now >= first + self.stream_max,
-                Sight::Looking | Sight::Blind => false,
-            };
+        let is_at_rest = at_end || (sight == Sight::Clear && now >= last + self.quiet);
+        let goes_on = !is_held && matches!(sight, Sight::Clear | Sight::Coming);
+        let is_over = is_at_rest || (goes_on && now >= first + self.stream_max);
         let lost = most.saturating_sub(left);
         let is_too_much = if is_over {
             self.is_too_much(most, lost)
@@ -154,16 +177,23 @@ impl Brake {
             // What may be the beginning of something large waits for the rest of it.
             lost >= self.limits.files && lost > most / SMALL_PART && !self.limits.is_off()
         };
-        let is_seen = at_end || matches!(sight, Sight::Clear | Sight::Coming);
+        // Who is held has been judged by less already.
+        let is_seen = at_end || goes_on || sight == Sight::Clear;
         if is_seen && !is_too_much && (is_over || now >= early) {
             // Not the most of all: what is known from earlier ends with its own half hour.
             self.remember(before, now);
             self.state = State::Idle;
             return Judgement::LetGo;
         }
-        if is_over {
-            self.state = State::Holding { check: now + HELD_CHECK };
+        let check = now + HELD_CHECK;
+        if is_at_rest {
+            self.state = State::Holding { check, again: None };
             return Judgement::Hold;
+        }
+        if is_over {
+            let again = Some(Wait { early: now, is_held: true, ..wait });
+            self.state = State::Holding { check, again };
+            return Judgement::HoldForNow;
         }
         self.again(wait, now);
         Judgement::Wait
@@ -171,21 +201,32 @@ impl Brake {
 
     /// What was judged could not be carried out, or is not over: it waits on, as what it was, and is judged again.
     pub fn again(&mut self, wait: Wait, now: Instant) {
-        self.state = State::Waiting(Wait { early: now + self.max_wait.max(AGAIN_MIN), ..wait });
+        let wait = Wait { early: now + self.max_wait.max(AGAIN_MIN), ..wait };
+        self.state = if wait.is_held {
+            State::Holding { check: now + HELD_CHECK, again: Some(wait) }
+        } else {
+            State::Waiting(wait)
+        };
     }
 
     /// What is held was looked at; the next look comes by itself.
     pub fn checked(&mut self, now: Instant) {
-        if let State::Holding { check } = &mut self.state {
+        if let State::Holding { check, .. } = &mut self.state {
             *check = now + HELD_CHECK;
         }
     }
 
-    /// The removals that wait.
+    /// Whether what is held can be judged once more: all was seen.
+    pub fn is_due_again(&self, sight: Sight, at_end: bool, now: Instant) -> bool {
+        self.is_holding()
+            && self.waiting().is_some_and(|wait| at_end || (sight == Sight::Clear && now >= wait.early))
+    }
+
+    /// The removals that are to be judged, for the first time or once more.
     pub fn waiting(&self) -> Option<Wait> {
         match self.state {
-            State::Waiting(wait) => Some(wait),
-            _ => None,
+            State::Waiting(wait) | State::Holding { again: Some(wait), .. } => Some(wait),
+            State::Idle | State::Holding { again: None, .. } => None,
         }
     }
 
@@ -366,7 +407,7 @@ mod tests {
             if brake.due_at(Sight::Coming).unwrap() <= now {
                 match brake.judge(60, Sight::Coming, false, now) {
                     Judgement::LetGo => let_go += 1,
-                    Judgement::Hold => panic!("held after {n} s"),
+                    Judgement::Hold | Judgement::HoldForNow => panic!("held after {n} s"),
                     Judgement::Wait => {}
                 }
                 waits = None;
@@ -408,12 +449,83 @@ mod tests {
         assert!(!brake.is_holding() && brake.due_at(Sight::Clear).is_none());
     }
 
+    /// A brake that holds, before all was seen, since of 1000 files 900 seemed to be gone.
+    fn brake_that_holds_for_now(start: Instant) -> (Brake, Instant) {
+        let mut brake = brake(start);
+        brake.removed(1000, start);
+        let late = start + STREAM_MAX;
+        assert_eq!(brake.judge(100, Sight::Coming, false, late), Judgement::HoldForNow);
+        assert!(brake.is_holding() && brake.is_unjudged() && !brake.is_waiting());
+        (brake, late)
+    }
+
+    #[test]
+    fn what_comes_back_under_other_names_is_let_go_once_all_was_seen() {
+        let (mut brake, late) = brake_that_holds_for_now(Instant::now());
+        for sight in [Sight::Blind, Sight::Looking, Sight::Coming] {
+            assert_eq!(brake.due_at(sight), Some(late + HELD_CHECK));
+            assert!(!brake.is_due_again(sight, false, late + seconds(3600.0)));
+            let judged = brake.clone().judge(1000, sight, false, late + seconds(3600.0));
+            assert_eq!(judged, Judgement::Wait, "{sight:?} is not all");
+        }
+        assert_eq!(brake.due_at(Sight::Clear), Some(late), "the first sight of all");
+        let clear = late + seconds(3600.0);
+        assert!(brake.is_due_again(Sight::Clear, false, clear));
+        assert_eq!(brake.judge(1000, Sight::Clear, false, clear), Judgement::LetGo);
+        assert!(!brake.is_holding() && !brake.is_unjudged());
+    }
+
+    #[test]
+    fn what_is_gone_for_good_is_held_for_good_once_all_was_seen() {
+        for at_end in [false, true] {
+            let (mut brake, late) = brake_that_holds_for_now(Instant::now());
+            // More goes, and nothing counts from then on but what there was before the first.
+            brake.removed(100, late + seconds(7200.0));
+            let clear = late + seconds(7200.0) + BATCH.quiet;
+            let sight = if at_end { Sight::Coming } else { Sight::Clear };
+            assert!(brake.is_due_again(sight, at_end, clear));
+            assert_eq!(brake.judge(499, sight, at_end, clear), Judgement::Hold);
+            assert!(brake.is_holding() && !brake.is_unjudged());
+            assert_eq!(
+                brake.judge(1000, Sight::Clear, true, clear),
+                Judgement::Wait,
+                "someone has to let it go"
+            );
+        }
+    }
+
+    #[test]
+    fn what_still_goes_on_when_all_was_seen_stays_held_and_is_judged_later() {
+        let (mut brake, late) = brake_that_holds_for_now(Instant::now());
+        brake.removed(0, late);
+        let wait = brake.waiting().unwrap();
+        assert_eq!(brake.judge(100, Sight::Clear, false, late), Judgement::Wait);
+        assert!(brake.is_holding() && !brake.is_due_again(Sight::Clear, false, late + seconds(1.0)));
+        let later = late + BATCH.max_wait;
+        assert_eq!(brake.judge(1000, Sight::Clear, false, later), Judgement::LetGo);
+        // The state did not write it down.
+        brake.again(wait, later);
+        assert!(brake.is_holding() && !brake.is_waiting(), "it is held until it is let go");
+    }
+
+    #[test]
+    fn what_was_held_for_now_in_an_earlier_life_is_judged_by_what_there_was_before() {
+        for (left, judgement) in [(499, Judgement::Hold), (500, Judgement::LetGo)] {
+            let start = Instant::now();
+            let mut brake = Brake::new(LIMITS, BATCH, true, start);
+            brake.judge_again(1000, start);
+            let clear = start + BATCH.quiet;
+            assert!(brake.is_due_again(Sight::Clear, false, clear));
+            assert_eq!(brake.judge(left, Sight::Clear, false, clear), judgement);
+        }
+    }
+
     proptest! {
         /// However a deletion is cut into pieces, at most the share is let go within half an hour.
         #[test]
         fn no_more_than_the_share_is_ever_let_go_at_once(
             total in 20..2000_u64,
-            pieces in prop::collection::vec((1..400_u64, 0..20_000_u64, 0..4_u8), 1..40),
+            pieces in prop::collection::vec((1..400_u64, 0..60_000_u64, 0..4_u8), 1..40),
         ) {
             let start = Instant::now();
             let mut brake = brake(start);
@@ -429,7 +541,7 @@ mod tests {
                     brake.removed(before, now);
                 }
                 let sight = [Sight::Blind, Sight::Looking, Sight::Coming, Sight::Clear][usize::from(sight)];
-                if brake.is_waiting() && brake.due_at(sight).is_some_and(|due| due <= now)
+                if brake.is_unjudged() && brake.due_at(sight).is_some_and(|due| due <= now)
                     && brake.judge(here, sight, false, now) == Judgement::LetGo
                 {
                     let_go += waiting;
@@ -464,8 +576,10 @@ mod tests {
             // A look at everything has an end.
             let end = now.max(start + STREAM_MAX);
             let judged = judged.unwrap_or_else(|| brake.judge(left, Sight::Coming, false, end));
-            let wanted = if left < 50 { Judgement::Hold } else { Judgement::LetGo };
-            prop_assert_eq!(judged, wanted);
+            prop_assert_eq!(judged == Judgement::LetGo, left >= 50);
+            if judged == Judgement::HoldForNow {
+                prop_assert_eq!(brake.judge(left, Sight::Clear, false, end + BATCH.quiet), Judgement::Hold);
+            }
         }
     }
 }

@@ -7,20 +7,32 @@ use crate::config::BatchLimits;
 use crate::path::LocalPath;
 use crate::state::{Change, ChangeKind};
 
+/// The part of a batch, one in so many, that removals have when it is full of files.
+const REMOVALS_PART: usize = 8;
+
 /// Collects finished changes of one target and says when a batch of them is due. The latest change of a path counts.
 #[derive(Debug)]
 pub struct Planner {
     limits: BatchLimits,
-    pending: BTreeMap<LocalPath, Change>,
+    pending: BTreeMap<LocalPath, Pending>,
     bytes: u64,
     /// When the oldest and the newest change came.
     since: Option<(Instant, Instant)>,
+    /// How many batches were taken out.
+    batches: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    change: Change,
+    /// How many batches were taken out before this path came.
+    batches: u64,
 }
 
 impl Planner {
     /// A planner without changes.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, pending: BTreeMap::new(), bytes: 0, since: None }
+        Self { limits, pending: BTreeMap::new(), bytes: 0, since: None, batches: 0 }
     }
 
     /// Changes that wait.
@@ -43,13 +55,20 @@ impl Planner {
         self.pending.len() >= self.limits.max_files || self.bytes >= self.limits.max_bytes
     }
 
+    /// How many removals that were let go it takes. Some of them also when it is full: who fills it all the time leaves
+    /// them no other room.
+    pub fn room_for_removals(&self) -> usize {
+        let reserved = (self.limits.max_files / REMOVALS_PART).max(1);
+        (self.limits.max_files + reserved).saturating_sub(self.pending.len())
+    }
+
     /// Takes a change in; it replaces an earlier one of the same path.
     pub fn add(&mut self, change: Change, now: Instant) {
         let size = size_of(&change);
         let before = match self.pending.entry(change.path.clone()) {
-            Entry::Occupied(mut entry) => size_of(&entry.insert(change)),
+            Entry::Occupied(mut entry) => size_of(&std::mem::replace(&mut entry.get_mut().change, change)),
             Entry::Vacant(entry) => {
-                entry.insert(change);
+                entry.insert(Pending { change, batches: self.batches });
                 0
             }
         };
@@ -62,7 +81,7 @@ impl Planner {
         for change in changes {
             if let Entry::Vacant(entry) = self.pending.entry(change.path.clone()) {
                 self.bytes += size_of(&change);
-                entry.insert(change);
+                entry.insert(Pending { change, batches: self.batches });
             }
         }
         if !self.pending.is_empty() && self.since.is_none() {
@@ -79,7 +98,7 @@ impl Planner {
         let before = self.pending.len();
         for path in removals {
             let change = Change { path: path.clone(), kind: ChangeKind::Remove };
-            self.pending.entry(path).or_insert(change);
+            self.pending.entry(path).or_insert(Pending { change, batches: self.batches });
         }
         if self.pending.len() > before {
             let (oldest, newest) = self.since.unwrap_or((first, last));
@@ -88,9 +107,11 @@ impl Planner {
     }
 
     /// The files that wait.
-    pub fn puts(&self) -> impl Iterator<Item = &LocalPath> {
-        let is_put = |change: &&Change| change.kind != ChangeKind::Remove;
-        self.pending.values().filter(is_put).map(|change| &change.path)
+    pub fn puts(&self) -> impl Iterator<Item = &Change> {
+        self.pending
+            .values()
+            .map(|pending| &pending.change)
+            .filter(|change| change.kind != ChangeKind::Remove)
     }
 
     /// When the next batch is due where `other` decides at that time what may go with it: one that comes a moment later
@@ -115,29 +136,31 @@ impl Planner {
         if self.due_at()? <= now { self.take(now) } else { None }
     }
 
-    /// Takes a batch out, due or not: changes in the order of their paths, as many as the limits allow.
+    /// Takes a batch out, due or not: changes in the order of their paths, as many as the limits allow. What earlier ones
+    /// had no room for comes first, so that no name waits for ever behind others.
     ///
     /// A file whose name is still that of a directory on the branch comes in a later batch than the removals of what
     /// lies in that directory: the server takes no file where a directory with files stands.
     pub fn take(&mut self, now: Instant) -> Option<Vec<Change>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0_u64;
-        let mut waiting = Vec::new();
-        while let Some((path, change)) = self.pending.pop_first() {
-            let size = size_of(&change);
-            let too_much = !batch.is_empty() && bytes.saturating_add(size) > self.limits.max_bytes;
-            if too_much || batch.len() >= self.limits.max_files {
-                self.pending.insert(path, change);
+        let mut by_age: Vec<_> = self.pending.values().collect();
+        // It is stable: paths of one age stay in their order.
+        by_age.sort_by_key(|pending| pending.batches);
+        let (mut paths, mut bytes) = (Vec::new(), 0_u64);
+        for Pending { change, .. } in by_age {
+            let size = size_of(change);
+            let too_much = !paths.is_empty() && bytes.saturating_add(size) > self.limits.max_bytes;
+            if too_much || paths.len() >= self.limits.max_files {
                 break;
             }
-            if self.replaces_a_directory(&change) {
-                waiting.push(change);
-                continue;
+            if !self.replaces_a_directory(change) {
+                bytes = bytes.saturating_add(size);
+                paths.push(change.path.clone());
             }
-            bytes = bytes.saturating_add(size);
-            batch.push(change);
         }
-        self.pending.extend(waiting.into_iter().map(|change| (change.path.clone(), change)));
+        paths.sort();
+        let taken = paths.iter().filter_map(|path| self.pending.remove(path));
+        let batch: Vec<_> = taken.map(|pending| pending.change).collect();
+        self.batches += 1;
         self.bytes -= bytes;
         if self.pending.is_empty() {
             self.since = None;
@@ -147,14 +170,14 @@ impl Planner {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Whether something below this file's path waits to be removed; paths are taken in order, so it comes after it.
+    /// Whether something below this file's path waits to be removed.
     fn replaces_a_directory(&self, change: &Change) -> bool {
         matches!(change.kind, ChangeKind::Put { .. })
             && self
                 .pending
                 .range(change.path.clone()..)
                 .take_while(|(path, _)| path.starts_with(&change.path))
-                .any(|(_, below)| below.kind == ChangeKind::Remove)
+                .any(|(_, below)| below.change.kind == ChangeKind::Remove)
     }
 }
 
@@ -239,6 +262,44 @@ pub(super) mod tests {
         assert_eq!(batch, [put("new/a", 1), remove("old/a")], "a file that is there again is not removed");
         planner.let_go([path("b")], (start, start + seconds(0.5)));
         assert_eq!(planner.take_due(start + seconds(1.5)), Some(vec![remove("b")]), "it has waited already");
+    }
+
+    #[test]
+    fn nothing_waits_for_ever_behind_what_is_new_all_the_time() {
+        let start = Instant::now();
+        for last in [remove("z"), put("z", 90)] {
+            let mut planner = Planner::new(LIMITS);
+            planner.add(last.clone(), start);
+            let mut new = (0..).map(|number| put(&format!("a{number:04}"), 60));
+            let batches = (0..20).find(|_| {
+                while !planner.is_full() {
+                    planner.add(new.next().unwrap(), start);
+                }
+                planner.take(start).unwrap().contains(&last)
+            });
+            assert!(batches.is_some_and(|batches| batches < 5), "{batches:?}");
+        }
+    }
+
+    #[test]
+    fn removals_have_some_room_however_full_it_is() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        let path = |number: u64| LocalPath::new(Path::new(&format!("z{number}"))).unwrap();
+        assert_eq!(planner.room_for_removals(), 6);
+        let (mut gone, mut number) = (0, 0);
+        for _ in 0..20 {
+            while !planner.is_full() {
+                number += 1;
+                planner.add(put(&format!("a{number:04}"), 1), start);
+            }
+            let room = planner.room_for_removals() as u64;
+            planner.let_go((gone..gone + room).map(path), (start, start));
+            gone += room;
+            assert_eq!((planner.len(), planner.room_for_removals()), (6, 0), "and no more than that");
+            assert_eq!(planner.take(start).unwrap().len(), 5);
+        }
+        assert!(gone >= 15, "{gone} of 20 batches");
     }
 
     #[test]

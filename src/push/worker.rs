@@ -91,6 +91,7 @@ pub async fn run(
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
     let (mut open, mut sure) = (true, Some(sure));
+    removals.keep(&pusher).await;
     // What an earlier life left under way is settled, and the branch looked at, even when nothing is to be pushed.
     let mut check_at = Some(Instant::now());
     let failure = loop {
@@ -104,8 +105,9 @@ pub async fn run(
         }
         // One shot judges what it has seen once it has seen everything.
         let at_end = !open && !lasting;
-        let judge_at = if at_end { removals.due_at_end() } else { removals.due_at() };
-        let due = planner.due_with(removals.judged_at()).map(|due| if open { due } else { Instant::now() });
+        let judge_at = if at_end { removals.due_at_end(&changes) } else { removals.due_at(&changes) };
+        let due =
+            planner.due_with(removals.judged_at(&changes)).map(|due| if open { due } else { Instant::now() });
         let at = [due, check_at].into_iter().flatten().min().map(|at| at.max(tries.not_before));
         tokio::select! {
             biased;
@@ -115,7 +117,9 @@ pub async fn run(
                 None => open = false,
             },
             () = removals.changed() => {}
-            () = sleep_until(judge_at), if judge_at.is_some() && !planner.is_full() => removals.judge(&pusher, &planner, at_end).await,
+            () = sleep_until(judge_at), if judge_at.is_some() => {
+                removals.judge(&pusher, &planner, &changes, at_end).await;
+            }
             () = kick.notified() => {
                 removals.kick(&pusher);
                 tries.not_before = Instant::now();

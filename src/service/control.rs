@@ -154,7 +154,7 @@ mod tests {
         state.open_batch(folder, &batch, &changes, 0).unwrap();
         state.close_batch(folder, id, Some("c"), &changes, 0).unwrap();
         state.mark_gone(folder, &paths, Presence::Waiting).unwrap();
-        state.hold_removals(folder, 1).unwrap();
+        state.hold_removals(folder, None, 1).unwrap();
     }
 
     #[test]

@@ -65,9 +65,6 @@ impl Shared {
         let key = self.state.folder(&folder.id().key())?;
         // Whoever starts it may have done something about what was refused.
         self.state.release_quarantine(key)?;
-        if folder.on_delete == OnDelete::Keep {
-            self.state.keep_removed(key)?;
-        }
         let (intake_status, intake) = watch::channel(IntakeStatus::default());
         let (push_status, push) = watch::channel(PushStatus::default());
         let (sender, receiver) = mpsc::channel(QUEUE);

@@ -1,5 +1,6 @@
 //! Files that are gone from a folder whose removals are to go to the branch: waiting, held, or let go.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,7 +9,7 @@ use super::files::split;
 use super::{FolderKey, Reader, State, StateError};
 use crate::path::LocalPath;
 
-/// So many removals are let go in one step; who else wants to write comes in between.
+/// So many removals are let go, or kept, in one step; who else wants to write comes in between.
 const RELEASE_STEP: u64 = 10_000;
 /// How long the others have for that.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);
@@ -29,9 +30,12 @@ pub struct Held {
     pub files: u64,
     /// Since when, in milliseconds since the epoch.
     pub since_ms: i64,
+    /// Where they are judged once more, when all of the folder was seen: how many files there were before them.
+    pub before: Option<u64>,
 }
 
-/// The note of the state under which it is kept since when removals of a folder are held.
+/// The note of the state under which it is kept since when removals of a folder are held; behind that, where they are
+/// judged once more, how many files there were before.
 fn note(folder: FolderKey) -> String {
     format!("held since, folder {}", folder.0)
 }
@@ -47,6 +51,9 @@ const IS_WAITING: &str = "folder = ?1 AND gone > 1 AND gone = 2";
 // Which are to go is written down before any of them changes.
 const RELEASE: &str = "UPDATE file SET gone = 3 WHERE folder = ?1 AND (dir, name) IN
     (SELECT dir, name FROM file WHERE folder = ?1 AND gone > 1 AND gone = 2 LIMIT ?2)";
+
+const KEEP: &str = "UPDATE file SET gone = 1 WHERE folder = ?1 AND (dir, name) IN
+    (SELECT dir, name FROM file WHERE folder = ?1 AND gone > 1 LIMIT ?2)";
 
 const RELEASED: &str = "SELECT dir, name FROM file
     WHERE folder = ?1 AND gone > 1 AND gone = 3 AND (dir, name) > (?2, ?3) ORDER BY dir, name LIMIT ?4";
@@ -70,18 +77,22 @@ fn some_wait(connection: &Connection, folder: FolderKey) -> rusqlite::Result<boo
     connection.prepare_cached(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"))?.exists([folder.0])
 }
 
-fn held_since(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<i64>> {
-    let since = connection
+fn held_since(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<(i64, Option<u64>)>> {
+    let value = connection
         .prepare_cached("SELECT value FROM note WHERE key = ?1")?
         .query_row([note(folder)], |row| row.get::<_, String>(0))
         .optional()?;
-    Ok(since.and_then(|since| since.parse().ok()))
+    let parts = |value: String| {
+        let (since, before) = value.split_once(' ').unwrap_or((&value, ""));
+        Some((since.parse().ok()?, before.parse().ok()))
+    };
+    Ok(value.and_then(parts))
 }
 
 pub(super) fn held(connection: &Connection, folder: FolderKey) -> rusqlite::Result<Option<Held>> {
-    let Some(since_ms) = held_since(connection, folder)? else { return Ok(None) };
+    let Some((since_ms, before)) = held_since(connection, folder)? else { return Ok(None) };
     let files = waiting(connection, folder)?;
-    Ok((files > 0).then_some(Held { files, since_ms }))
+    Ok((files > 0).then_some(Held { files, since_ms, before }))
 }
 
 impl Reader {
@@ -99,6 +110,26 @@ impl Reader {
             )?
             .query_row([folder.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(RemovalCounts { waiting: waiting.cast_unsigned(), here: here.cast_unsigned() })
+    }
+}
+
+impl Reader {
+    /// Of how many files whose removal waits the folder has the content at no other path, where those of `coming` are about
+    /// to be pushed from there.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn removals_lost(&self, folder: FolderKey, coming: &HashSet<u128>) -> Result<u64, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT xxh3 FROM file AS lost WHERE folder = ?1 AND gone > 1 AND gone = 2 AND NOT EXISTS
+                (SELECT 1 FROM file WHERE folder = ?1 AND xxh3 = lost.xxh3 AND gone = 0 AND mtime_ns IS NOT NULL)",
+        )?;
+        let contents = statement.query_map([folder.0], |row| Ok(u128::from_be_bytes(row.get(0)?)))?;
+        let mut lost = 0;
+        for xxh3 in contents {
+            lost += u64::from(!coming.contains(&xxh3?));
+        }
+        Ok(lost)
     }
 }
 
@@ -139,17 +170,24 @@ impl State {
         Ok(statement.exists([folder.0])?)
     }
 
-    /// Holds what waits, and what is still to come, until it is let go. Returns what is held; nothing, where nothing
-    /// waits.
+    /// Holds what waits, and what is still to come, until it is let go; with `before`, until it is judged once more, by
+    /// how many files there were. Returns what is held; nothing, where nothing waits.
     ///
     /// # Errors
     /// SQLite says no; then nothing is let go either.
-    pub fn hold_removals(&self, folder: FolderKey, now_ms: i64) -> Result<Option<Held>, StateError> {
+    pub fn hold_removals(
+        &self,
+        folder: FolderKey,
+        before: Option<u64>,
+        now_ms: i64,
+    ) -> Result<Option<Held>, StateError> {
         self.write(|transaction| {
             if waiting(transaction, folder)? > 0 {
+                let since_ms = held_since(transaction, folder)?.map_or(now_ms, |(since_ms, _)| since_ms);
+                let before = before.map(|before| format!(" {before}")).unwrap_or_default();
                 transaction.execute(
-                    "INSERT INTO note VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                    params![note(folder), now_ms.to_string()],
+                    "INSERT INTO note VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+                    params![note(folder), format!("{since_ms}{before}")],
                 )?;
             }
             held(transaction, folder)
@@ -258,16 +296,22 @@ impl State {
     /// The branch keeps what is gone from the folder, also what was to be removed from it.
     ///
     /// # Errors
-    /// SQLite says no.
+    /// SQLite says no; then some of it may be kept already.
     pub fn keep_removed(&self, folder: FolderKey) -> Result<(), StateError> {
-        self.write(|transaction| {
-            transaction.execute(
-                "UPDATE file SET gone = 1 WHERE folder = ?1 AND gone > 1 AND gone IN (2, 3)",
-                [folder.0],
-            )?;
-            transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
-            Ok(())
-        })
+        let most = i64::try_from(RELEASE_STEP).unwrap_or(i64::MAX);
+        loop {
+            let files = self.write(|transaction| {
+                let files = transaction.prepare_cached(KEEP)?.execute(params![folder.0, most])?;
+                if files == 0 {
+                    transaction.execute("DELETE FROM note WHERE key = ?1", [note(folder)])?;
+                }
+                Ok(files)
+            })?;
+            if files == 0 {
+                return Ok(());
+            }
+            pause();
+        }
     }
 
     /// Some of the removals that were let go and are not on the branch yet, in order, from behind `after` on.
@@ -357,18 +401,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "d/b", "d/e/c", "here"]);
-        assert_eq!(state.hold_removals(folder, 3).unwrap(), None, "nothing waits");
+        assert_eq!(state.hold_removals(folder, None, 3).unwrap(), None, "nothing waits");
         mark(&state, folder, &["a", "d/b"]);
         let counts = state.reader().unwrap().removal_counts(folder).unwrap();
         assert_eq!(counts, RemovalCounts { waiting: 2, here: 2 });
         assert_eq!(state.held(folder).unwrap(), None, "it waits and is not held");
-        assert_eq!(state.hold_removals(folder, 5).unwrap(), Some(Held { files: 2, since_ms: 5 }));
+        assert_eq!(
+            state.hold_removals(folder, None, 5).unwrap(),
+            Some(Held { files: 2, since_ms: 5, before: None })
+        );
         mark(&state, folder, &["d/e/c"]);
         drop(state);
 
         let (state, _) = State::open(dir.path(), "").unwrap();
-        assert_eq!(state.hold_removals(folder, 9).unwrap(), Some(Held { files: 3, since_ms: 5 }));
-        assert_eq!(state.summary(folder).unwrap().held, Some(Held { files: 3, since_ms: 5 }));
+        assert_eq!(
+            state.hold_removals(folder, None, 9).unwrap(),
+            Some(Held { files: 3, since_ms: 5, before: None })
+        );
+        assert_eq!(state.summary(folder).unwrap().held, Some(Held { files: 3, since_ms: 5, before: None }));
         assert!(!state.end_holding(folder).unwrap());
         assert_eq!(state.released_removals(folder, None, 9).unwrap(), []);
         assert_eq!(state.release_removals(folder, None).unwrap(), 3);
@@ -376,6 +426,50 @@ mod tests {
         let first = state.released_removals(folder, None, 2).unwrap();
         assert_eq!(first, [local("a"), local("d/b")]);
         assert_eq!(state.released_removals(folder, first.last(), 2).unwrap(), [local("d/e/c")]);
+    }
+
+    #[test]
+    fn what_is_held_for_now_says_what_there_was_before_until_it_is_held_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = with_files(&state, &["a", "b"]);
+        mark(&state, folder, &["a"]);
+        let for_now = Held { files: 1, since_ms: 5, before: Some(2) };
+        assert_eq!(state.hold_removals(folder, Some(2), 5).unwrap(), Some(for_now));
+        drop(state);
+
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        assert_eq!(state.held(folder).unwrap(), Some(for_now));
+        assert!(!state.end_holding(folder).unwrap());
+        let for_good = Held { before: None, ..for_now };
+        assert_eq!(state.hold_removals(folder, None, 9).unwrap(), Some(for_good), "since then all the same");
+        assert_eq!(state.release_some_held(folder).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_file_whose_content_is_here_under_another_name_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let here = |path: &str, content: u8| Confirmed {
+            path: local(path),
+            signature: SIGNATURE,
+            digests: Digests { sha256: [content; 32], xxh3: content.into() },
+            racy: false,
+        };
+        let rows =
+            [("moved", 1), ("to", 1), ("coming", 2), ("lost", 3), ("only listed", 3), ("also gone", 3)];
+        state.begin_listing(folder).unwrap();
+        state.list_files(folder, &rows.map(|(path, content)| (local(path), 1, content))).unwrap();
+        state.end_listing(folder, "c").unwrap();
+        let known = rows.iter().filter(|(path, _)| *path != "only listed");
+        let known: Vec<_> = known.map(|(path, content)| here(path, *content as u8)).collect();
+        state.confirm_files(folder, &known).unwrap();
+        mark(&state, folder, &["moved", "coming", "lost", "also gone"]);
+        let lost = |coming: &[u128]| {
+            state.reader().unwrap().removals_lost(folder, &coming.iter().copied().collect()).unwrap()
+        };
+        assert_eq!((lost(&[2]), lost(&[])), (2, 3));
     }
 
     #[test]
@@ -405,7 +499,7 @@ mod tests {
         assert_eq!(state.release_some_held(folder).unwrap(), 0, "nothing is held");
         assert_eq!(state.let_go_lately(folder).unwrap().len(), 2);
         mark(&state, folder, &["a"]);
-        state.hold_removals(folder, 5).unwrap();
+        state.hold_removals(folder, None, 5).unwrap();
         assert_eq!(state.release_some_held(folder).unwrap(), 1);
         assert_eq!(state.let_go_lately(folder).unwrap(), []);
     }
@@ -416,9 +510,9 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "b", "c", "d"]);
         mark(&state, folder, &["a", "b", "c", "d"]);
-        state.hold_removals(folder, 5).unwrap();
+        state.hold_removals(folder, None, 5).unwrap();
         assert_eq!(state.release_step(folder, 2, false).unwrap(), (2, true));
-        assert_eq!(state.held(folder).unwrap(), Some(Held { files: 2, since_ms: 5 }));
+        assert_eq!(state.held(folder).unwrap(), Some(Held { files: 2, since_ms: 5, before: None }));
         assert!(!state.end_holding(folder).unwrap());
         assert_eq!(state.release_step(folder, 2, false).unwrap(), (2, false));
         assert_eq!(state.held(folder).unwrap(), None);
@@ -431,7 +525,7 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["a", "b"]);
         mark(&state, folder, &["a"]);
-        state.hold_removals(folder, 5).unwrap();
+        state.hold_removals(folder, None, 5).unwrap();
         let back = Confirmed { path: local("a"), signature: SIGNATURE, digests: DIGESTS, racy: false };
         state.confirm_files(folder, &[back]).unwrap();
         assert_eq!(state.held(folder).unwrap(), None);
@@ -448,7 +542,7 @@ mod tests {
         mark(&state, folder, &["a"]);
         state.release_removals(folder, None).unwrap();
         mark(&state, folder, &["b"]);
-        state.hold_removals(folder, 5).unwrap();
+        state.hold_removals(folder, None, 5).unwrap();
         assert!(state.has_mirrored(folder).unwrap());
         state.keep_removed(folder).unwrap();
         assert_eq!(state.released_removals(folder, None, 9).unwrap(), []);
@@ -462,13 +556,13 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = with_files(&state, &["same", "other", "lost"]);
         mark(&state, folder, &["same", "other", "lost"]);
-        state.hold_removals(folder, 5).unwrap();
+        state.hold_removals(folder, None, 5).unwrap();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &[(local("same"), 1, 1), (local("other"), 1, 2)]).unwrap();
         state.end_listing(folder, "c9").unwrap();
         assert_eq!(
             state.held(folder).unwrap(),
-            Some(Held { files: 1, since_ms: 5 }),
+            Some(Held { files: 1, since_ms: 5, before: None }),
             "what others did is theirs"
         );
     }
@@ -486,6 +580,7 @@ mod tests {
         };
         by_index(&format!("SELECT count(*) FROM file WHERE {IS_WAITING}"));
         by_index(&format!("SELECT 1 FROM file WHERE {IS_WAITING} LIMIT 1"));
+        by_index(&KEEP[KEEP.find("SELECT").unwrap()..KEEP.rfind(" LIMIT").unwrap()]);
         by_index(&RELEASE[RELEASE.find("SELECT").unwrap()..RELEASE.rfind(" LIMIT").unwrap()]);
         by_index(RELEASED.split(" AND (dir").next().unwrap());
         by_index(&RELEASED.replace("?2", "x''").replace("?3", "x''").replace("?4", "9"));

@@ -114,6 +114,9 @@ pub struct FolderReport {
     /// Since when, RFC 3339.
     #[serde(default)]
     pub held_since: Option<String>,
+    /// Whether that was decided before all of the folder was seen; once it was, it is decided anew.
+    #[serde(default)]
+    pub held_for_now: bool,
     /// The command that lets them go.
     #[serde(default)]
     pub release_command: Option<String>,
@@ -227,6 +230,7 @@ pub fn report(
         if let Some(held) = summary.held.filter(|_| folder.on_delete == OnDelete::Mirror) {
             report.held = held.files;
             report.held_since = Some(time(held.since_ms));
+            report.held_for_now = held.before.is_some();
             report.release_command = Some(release_command(config, &folder.path));
         }
         report.last_commit = summary.last_commit.map(|row| CommitReport {

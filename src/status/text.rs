@@ -67,9 +67,10 @@ fn folder_block(out: &mut String, folder: &FolderReport) {
         let _ = writeln!(out, "  coverage  {coverage}");
     }
     let more = if folder.waiting_more { " and more to look at" } else { "" };
+    let held = if folder.held > 0 { format!(", {} there alone (held)", folder.held) } else { String::new() };
     let _ = writeln!(
         out,
-        "  files     {} on the branch ({}), {} waiting{more}, {} failed",
+        "  files     {} here and on the branch ({}){held}, {} waiting{more}, {} failed",
         folder.files,
         size(folder.bytes),
         folder.waiting,
@@ -108,10 +109,16 @@ fn folder_block(out: &mut String, folder: &FolderReport) {
         None => writeln!(out, "  last      no commit yet"),
     };
     if folder.held > 0 {
+        let why = if folder.held_for_now {
+            "the folder seems to lose too many files, so the branch keeps them until all of the folder was seen, which \
+             then decides; if they are to go there now"
+        } else {
+            "the folder lost too many files at once, so the branch keeps them; if they are to go there too"
+        };
+        let plural = if folder.held == 1 { "" } else { "s" };
         let _ = writeln!(
             out,
-            "  HELD      {} removals since {}: the folder lost too many files at once, so the branch keeps them; if they \
-             are to go there too: {}",
+            "  HELD      {} removal{plural} since {}: {why}: {}",
             folder.held,
             folder.held_since.as_deref().unwrap_or("an unknown time"),
             folder.release_command.as_deref().unwrap_or("oxen-sync release")

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxen_sync::path::printable;
 use oxen_sync::status::Report;
@@ -21,6 +21,7 @@ on_both! {
     a_large_deletion_goes_or_stays_as_a_whole,
     a_file_in_place_of_a_held_directory_waits_for_the_release,
     a_folder_that_gets_another_name_for_everything_is_not_held,
+    a_small_deletion_gets_through_while_files_come_faster_than_they_go,
 }
 
 // However slow the machine is, no deletion takes longer than is waited for its end.
@@ -74,6 +75,7 @@ async fn a_folder_that_is_emptied_at_once_keeps_its_files_on_the_branch_and_push
     let text = rig.run(&["status".as_ref()]).await.out;
     let command = format!("oxen-sync release {} --config {}", printable(&rig.folder), printable(&rig.config));
     assert!(text.contains("24 removals") && text.contains(&command), "{text}");
+    assert!(text.contains("1 here and on the branch (7 B), 24 there alone (held)"), "{text}");
 
     // A restart holds them still, and says so once more.
     rig.stop().await;
@@ -204,6 +206,30 @@ async fn a_folder_that_gets_another_name_for_everything_is_not_held(site: &Arc<S
     (0..24).for_each(|number| rig.ledger.finished(&format!("new/{number}"), number.to_string().as_bytes()));
     fs::rename(rig.folder.join("old"), rig.folder.join("new")).unwrap();
     assert_eq!(rig.assert_all_holds().await, 3, "it is one commit");
+    rig.stop().await;
+}
+
+async fn a_small_deletion_gets_through_while_files_come_faster_than_they_go(site: &Arc<Site>) {
+    let keys = "on_delete = \"mirror\"\nbatch.max_files = 25";
+    let mut rig = with_files(site, keys, 24).await;
+    let start = Instant::now();
+    remove(&rig, 0..3);
+    let mut number = 0;
+    while paths(&rig).await.contains(&path(2)) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it waits behind {number} new files");
+        // All of them sort before what is removed, and some batches wait all the time.
+        while rig.folder_status().await.waiting < 100 {
+            for _ in 0..50 {
+                rig.write(&format!("a/{number:06}"), number.to_string());
+                number += 1;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+    let waiting = rig.folder_status().await.waiting;
+    eprintln!("removed after {:?} and {number} new files; {waiting} wait", start.elapsed());
+    assert!(waiting > 25, "no batch waits behind it: {waiting}");
+    rig.settled().await;
     rig.stop().await;
 }
 

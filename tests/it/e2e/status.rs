@@ -101,6 +101,27 @@ async fn a_folder_that_is_gone_is_told_and_comes_back(site: &Arc<Site>) {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_never_was_is_told_apart_from_one_that_is_gone() {
+    let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
+    fs::remove_dir(&rig.folder).unwrap();
+    rig.start();
+    let why = async |rig: &Rig| {
+        let report = rig.until_status("it is broken", is(FolderState::Broken)).await;
+        report.folders[0].why.clone().unwrap()
+    };
+    let said = why(&rig).await;
+    assert!(said.contains("there is no folder") && !said.contains("gone"), "{said}");
+    rig.write("a", "1");
+    rig.assert_all_holds().await;
+    rig.stop().await;
+    fs::remove_dir_all(&rig.folder).unwrap();
+    rig.start();
+    let said = why(&rig).await;
+    assert!(said.contains("it is gone"), "{said}");
+    rig.stop().await;
+}
+
 async fn status_knows_what_stands_while_nothing_runs(site: &Arc<Site>) {
     let mut rig = Rig::new(site, "");
     let json = async |rig: &Rig| -> Report {
