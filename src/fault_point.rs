@@ -2,7 +2,8 @@
 //!
 //! Nothing of this is in a build without the feature `fault-points`, which only tests turn on. With it, the process kills
 //! itself as `kill -9` would when it passes the point that `OXEN_SYNC_KILL_AT` names: `batch journaled`, or
-//! `batch journaled:3` for the third time.
+//! `batch journaled:3` for the third time. And the time after which a folder counts as one that does not answer can be made
+//! shorter.
 
 macro_rules! points {
     ($($(#[$about:meta])* $point:ident => $name:literal),+ $(,)?) => {
@@ -100,4 +101,17 @@ pub fn passed(point: Point) {
         // The signal ends this thread before the call is over, or nothing does.
         std::process::abort();
     }
+}
+
+/// How long a folder may take for an answer: as long as is wanted, or as a test does.
+#[cfg(not(feature = "fault-points"))]
+pub const fn silence(wanted: std::time::Duration) -> std::time::Duration {
+    wanted
+}
+
+/// How long a folder may take for an answer: as long as is wanted, or as a test does with `OXEN_SYNC_SILENCE_MS`.
+#[cfg(feature = "fault-points")]
+pub fn silence(wanted: std::time::Duration) -> std::time::Duration {
+    let ms = std::env::var("OXEN_SYNC_SILENCE_MS").ok().and_then(|text| text.parse().ok());
+    ms.map_or(wanted, std::time::Duration::from_millis)
 }

@@ -54,7 +54,9 @@ async fn follow(bar: ProgressBar, intake: watch::Receiver<IntakeStatus>, push: w
         let batch = if under_way { push.batch } else { Default::default() };
         bar.set_length(push.bytes_pushed + push.pending_bytes + batch.bytes);
         bar.set_position(push.bytes_pushed + batch.bytes_sent);
+        let trouble = intake.trouble();
         let step = match (&intake.phase, &push.phase) {
+            _ if trouble.is_some() => trouble.as_deref().unwrap_or_default(),
             (_, PushPhase::Waiting { reason, .. } | PushPhase::Stopped { reason, .. }) => reason.as_str(),
             (_, PushPhase::Staging) => "sending",
             (_, PushPhase::Committing) => "committing",

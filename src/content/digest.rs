@@ -125,9 +125,10 @@ fn hash_as_opened(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
     let (mut digester, mut left) = (Digester::default(), opened.signature.size);
     let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)).max(1)];
     opened.file.rewind()?;
+    let mut reader = opened.reader();
     while left > 0 {
         let want = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
-        match opened.file.read(&mut chunk[..want]) {
+        match reader.read(&mut chunk[..want]) {
             Ok(0) => return Err(ReadError::Changed),
             Ok(count) => {
                 digester.update(&chunk[..count]);
@@ -154,7 +155,7 @@ pub fn read_small(
 ) -> Result<Bytes, ReadError> {
     let opened = root.open_file(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    opened.file.take(size).read_to_end(&mut bytes)?;
+    opened.reader().take(size).read_to_end(&mut bytes)?;
     let mut digester = Digester::default();
     digester.update(&bytes);
     if digester.bytes() != size || digester.finish() != *expected {

@@ -4,11 +4,13 @@
 //! that is said of a file comes from that one descriptor: its [`Signature`] before and after reading, its
 //! [`Digests`] from the bytes that were read. Bytes that moved while they were read are never taken.
 
+mod calls;
 mod digest;
 mod mounts;
 mod root;
 mod signature;
 
+pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use mounts::Mounts;
 pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId, is_absent, is_file};

@@ -1,15 +1,18 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
+use super::calls::Counted;
 use super::signature::token;
-use super::{Mounts, Signature};
+use super::{Calls, Mounts, Signature};
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
@@ -23,6 +26,7 @@ pub struct RootDir {
     fd: OwnedFd,
     path: PathBuf,
     id: RootId,
+    calls: Arc<Calls>,
 }
 
 /// Which directory a path led to: another one has another identity, also when it is empty or carries the same
@@ -74,14 +78,44 @@ pub struct OpenFile {
     pub file: File,
     /// Its signature when it was opened.
     pub signature: Signature,
+    calls: Arc<Calls>,
 }
 
+/// Read at once where more is wanted, so that the end of it is seen to come nearer.
+const PIECE: usize = 1 << 20;
+
 impl OpenFile {
+    /// Reads from where the descriptor stands.
+    pub fn reader(&self) -> impl Read {
+        Counted { inner: &self.file, call: self.calls.begin() }
+    }
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// It ends before, or as the kernel says.
+    pub fn read_exact_at(&self, buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        let call = self.calls.begin();
+        for piece in buffer.chunks_mut(PIECE) {
+            call.moved();
+            self.file.read_exact_at(piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Closes it, which may take as long as any other call.
+    pub fn close(self) {
+        let _call = self.calls.begin();
+        drop(self.file);
+    }
+
     /// What the descriptor is by now.
     ///
     /// # Errors
     /// As the kernel says.
     pub fn look(&self) -> io::Result<EntryKind> {
+        let _call = self.calls.begin();
         Ok(kind_of(&rustix::fs::fstat(&self.file)?))
     }
 }
@@ -157,10 +191,24 @@ impl RootDir {
     /// # Errors
     /// The folder is not there, is no directory, or may not be entered.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_counted(path, &Arc::default())
+    }
+
+    /// The same, with every call into it counted in `calls`, from this one on.
+    ///
+    /// # Errors
+    /// As [`RootDir::open`].
+    pub fn open_counted(path: &Path, calls: &Arc<Calls>) -> io::Result<Self> {
+        let _call = calls.begin();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         let id = RootId::of(&fd)?;
-        Ok(Self { fd, path: path.to_path_buf(), id })
+        Ok(Self { fd, path: path.to_path_buf(), id, calls: Arc::clone(calls) })
+    }
+
+    /// The calls into it that are under way.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// Where the directory stands by now, with no link on the way.
@@ -186,6 +234,7 @@ impl RootDir {
     /// # Errors
     /// Nothing can be found at the path.
     pub fn is_current(&self) -> io::Result<bool> {
+        let _call = self.calls.begin();
         let by_now = rustix::fs::stat(&self.path)?;
         // On a network filesystem another directory may have got the number of one that is gone.
         rustix::fs::fstat(&self.fd)?;
@@ -197,6 +246,7 @@ impl RootDir {
     /// # Errors
     /// As the kernel says.
     pub fn filesystem_magic(&self) -> io::Result<i64> {
+        let _call = self.calls.begin();
         #[expect(clippy::useless_conversion, reason = "f_type differs between targets")]
         Ok(i64::try_from(rustix::fs::fstatfs(&self.fd)?.f_type).unwrap_or(0))
     }
@@ -206,6 +256,7 @@ impl RootDir {
     /// # Errors
     /// [`OpenError::Gone`] where nothing stands.
     pub fn look(&self, path: &LocalPath) -> Result<EntryKind, OpenError> {
+        let _call = self.calls.begin();
         let (Some(parent), name) = (path.parent(), path.name()) else {
             return Ok(kind_of(&rustix::fs::fstat(&self.fd)?));
         };
@@ -223,11 +274,14 @@ impl RootDir {
     /// # Errors
     /// It is gone, is no regular file, a symlink stands on the way, or it may not be read.
     pub fn open_file(&self, path: &LocalPath) -> Result<OpenFile, OpenError> {
+        let _call = self.calls.begin();
         // NONBLOCK: a pipe that took the file's place must not hold us.
         let fd = self.descend(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = rustix::fs::fstat(&fd)?;
         match kind_of(&stat) {
-            EntryKind::File(signature) => Ok(OpenFile { file: File::from(fd), signature }),
+            EntryKind::File(signature) => {
+                Ok(OpenFile { file: File::from(fd), signature, calls: Arc::clone(&self.calls) })
+            }
             _ => Err(OpenError::NotAFile),
         }
     }
@@ -238,9 +292,11 @@ impl RootDir {
     /// # Errors
     /// The directory cannot be read to its end; then nothing at all is said about it.
     pub fn read_dir(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<DirEntry>, OpenError> {
+        let call = self.calls.begin();
         let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
         for entry in Dir::read_from(&fd)? {
+            call.moved();
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
@@ -269,9 +325,11 @@ impl RootDir {
     /// # Errors
     /// As [`RootDir::read_dir`].
     pub fn dirs_in(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<LocalPath>, OpenError> {
+        let call = self.calls.begin();
         let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut dirs = Vec::new();
         for entry in Dir::read_from(&fd)? {
+            call.moved();
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..")

@@ -77,7 +77,7 @@ impl Filter {
         match root.open_file(&LocalPath::root().join(IGNORE_FILE.as_ref())) {
             Ok(opened) if opened.signature.size > IGNORE_FILE_MAX => return Err(IgnoreFileError::TooLarge),
             Ok(opened) => {
-                opened.file.take(IGNORE_FILE_MAX).read_to_string(&mut ignore)?;
+                opened.reader().take(IGNORE_FILE_MAX).read_to_string(&mut ignore)?;
             }
             Err(OpenError::Gone) => {}
             Err(error) => return Err(error.into()),

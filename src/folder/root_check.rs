@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::filter::IgnoreFileError;
@@ -61,10 +62,11 @@ pub(super) fn open_root(
     options: &IntakeOptions,
     state: &State,
     inbox: &Arc<Inbox>,
+    cancel: &CancellationToken,
 ) -> Result<OpenedRoot, Broken> {
     let path = &options.path;
     let known = state.root_id(options.folder)?;
-    let root = RootDir::open(path).map_err(|error| match OpenError::from(error) {
+    let root = RootDir::open_counted(path, &options.calls).map_err(|error| match OpenError::from(error) {
         OpenError::Gone if known.is_none() => Broken::Missing(path.clone()),
         error => Broken::Root { path: path.clone(), reason: error.to_string() },
     })?;
@@ -75,7 +77,10 @@ pub(super) fn open_root(
         verdict(path, is_empty, would_remove)?;
     }
     let filter = Filter::of_folder(&options.exclude, &options.include, &root)?;
-    state.set_root_id(options.folder, root.id())?;
+    // A folder that answers after its work has ended tells nothing to the work that came after it.
+    if !cancel.is_cancelled() {
+        state.set_root_id(options.folder, root.id())?;
+    }
     let (watch, coverage) = if options.lasting { watcher_for(&root, inbox) } else { (None, Coverage::Full) };
     if let Coverage::None { reason } = &coverage {
         warn!(folder = %printable(path), "the folder is not watched: {reason}");
@@ -89,7 +94,7 @@ pub(super) fn watcher_for(root: &RootDir, inbox: &Arc<Inbox>) -> (Option<TreeWat
     if let Some(name) = remote_filesystem(root.filesystem_magic().unwrap_or(0)) {
         return unwatched(format!("{name} tells of no changes made elsewhere; it is scanned on a timer"));
     }
-    match TreeWatch::new(root.path(), Arc::clone(inbox)) {
+    match TreeWatch::new(root, Arc::clone(inbox)) {
         Ok(watch) => (Some(watch), Coverage::Full),
         Err(error) => unwatched(format!(
             "the kernel gives no watcher ({error}); it is scanned on a timer; raise fs.inotify.max_user_instances, or \

@@ -9,7 +9,7 @@ use notify::{
 use tokio::sync::Notify;
 
 use super::{Filter, Hint, Hints};
-use crate::content::{Mounts, OpenError, RootDir};
+use crate::content::{Calls, Mounts, OpenError, RootDir};
 use crate::path::{LocalPath, printable};
 
 /// Where the watcher leaves its hints. The watcher's thread only notes them down; it never waits.
@@ -80,6 +80,7 @@ pub enum Coverage {
 pub struct TreeWatch {
     watcher: Mutex<RecommendedWatcher>,
     root: PathBuf,
+    calls: Arc<Calls>,
     inbox: Arc<Inbox>,
     covered: Mutex<Covered>,
 }
@@ -99,14 +100,15 @@ struct Covered {
 const BATCH: usize = 512;
 
 impl TreeWatch {
-    /// A watcher for the folder at `root` that leaves its hints in `inbox`. It watches nothing yet.
+    /// A watcher for the folder `root` that leaves its hints in `inbox`. It watches nothing yet.
     ///
     /// # Errors
     /// No inotify instance is to be had.
-    pub fn new(root: &Path, inbox: Arc<Inbox>) -> notify::Result<Self> {
+    pub fn new(root: &RootDir, inbox: Arc<Inbox>) -> notify::Result<Self> {
         Ok(Self {
-            watcher: Mutex::new(watcher(root, &inbox)?),
-            root: root.to_path_buf(),
+            watcher: Mutex::new(watcher(root.path(), &inbox)?),
+            root: root.path().to_path_buf(),
+            calls: Arc::clone(root.calls()),
             inbox,
             covered: Mutex::default(),
         })
@@ -206,7 +208,9 @@ impl TreeWatch {
         let mut gone = BTreeSet::new();
         let mut missing = BTreeSet::new();
         let mut reason = None;
+        let call = self.calls.begin();
         while !operations.is_empty() {
+            call.moved();
             let Err(error) = lock(&self.watcher).update_paths(std::mem::take(&mut operations)) else { break };
             let failed = error.origin.as_ref().and_then(|at| LocalPath::below(&self.root, at.as_path()));
             let rest = error.remaining.iter().filter_map(|op| LocalPath::below(&self.root, op.as_path()));
@@ -395,7 +399,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b")).unwrap();
         let inbox = Arc::new(Inbox::default());
-        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        let watch = TreeWatch::new(&root(dir.path()), Arc::clone(&inbox)).unwrap();
         watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         assert_eq!((watch.watched(), watch.coverage()), (3, Coverage::Full));
 
@@ -414,7 +418,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
         let inbox = Arc::new(Inbox::default());
-        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        let watch = TreeWatch::new(&root(dir.path()), Arc::clone(&inbox)).unwrap();
         watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
@@ -429,7 +433,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
         let inbox = Arc::new(Inbox::default());
-        let watch = TreeWatch::new(dir.path(), Arc::clone(&inbox)).unwrap();
+        let watch = TreeWatch::new(&root(dir.path()), Arc::clone(&inbox)).unwrap();
         watch.cover(&LocalPath::root(), &root(dir.path()), &no_filter());
         // As after lost events: another directory stands under the name, and nobody was told.
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
@@ -448,7 +452,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("cache/deep")).unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
-        let watch = TreeWatch::new(dir.path(), Arc::default()).unwrap();
+        let watch = TreeWatch::new(&root(dir.path()), Arc::default()).unwrap();
         let filter = Filter::new(["cache/"], [], "").unwrap();
         watch.cover(&LocalPath::root(), &root(dir.path()), &filter);
         assert_eq!(watch.watched(), 1);

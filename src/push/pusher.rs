@@ -9,6 +9,7 @@ use super::Target;
 use super::progress::PushStatus;
 use super::verdict::{Verdict, may_be_content, verdict};
 use super::worker::PushOptions;
+use crate::content::Silence;
 use crate::folder::Inbox;
 use crate::oxen::Error;
 use crate::path::LocalPath;
@@ -121,6 +122,34 @@ impl Pusher {
     /// What the ids of this folder's workspaces begin with; nobody else's do.
     pub(super) fn workspace_prefix(&self) -> String {
         format!("oxen-sync-{}-{}", self.options.instance, self.options.folder.number())
+    }
+
+    /// Runs `work` in the folder where blocking is allowed. Nobody else is to wait for a folder that does not answer: what
+    /// is held meanwhile, such as memory, is let go with the failure.
+    pub(super) async fn in_folder<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&State) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match self.options.calls.answered(self.blocking(work)).await {
+            Ok(done) => done,
+            Err(silence) => Err(self.unanswered(silence)),
+        }
+    }
+
+    /// Waits until the folder answers, so that no try adds a call to those that hang. One shot does not wait.
+    pub(super) async fn folder_answers(&self) -> Result<(), Failure> {
+        if !self.options.lasting
+            && let Some(silence) = self.options.calls.silence()
+        {
+            return Err(self.unanswered(silence));
+        }
+        self.options.calls.answering().await;
+        Ok(())
+    }
+
+    fn unanswered(&self, silence: Silence) -> Failure {
+        let verdict = if self.options.lasting { Verdict::Again } else { Verdict::Stop };
+        Failure::of_surroundings(verdict, silence.to_string())
     }
 
     /// Runs `work` on the state where blocking is allowed.

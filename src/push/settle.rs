@@ -92,8 +92,9 @@ impl Pusher {
     /// nobody waits for it any more. So each is compared with the folder once more.
     async fn look_again(&self, proved: Vec<Change>) {
         let (path, inbox) = (self.options.path.clone(), Arc::clone(&self.inbox));
+        let calls = Arc::clone(&self.options.calls);
         let looking = tokio::task::spawn_blocking(move || {
-            let Ok(root) = RootDir::open(&path) else { return };
+            let Ok(root) = RootDir::open_counted(&path, &calls) else { return };
             for change in proved {
                 let found = root.look(&change.path);
                 let is_as_pushed = match change.kind {
@@ -105,8 +106,8 @@ impl Pusher {
                 }
             }
         });
-        // A panic in there is a bug that the rescan makes good.
-        let _ = looking.await;
+        // What a panic in there, which is a bug, or a folder that does not answer leaves out, the next scan finds.
+        let _ = self.options.calls.answered(looking).await;
     }
 
     fn tell(&self, commit_id: Option<&str>, proved: &[Change]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::pusher::{Failure, Pusher};
 use super::verdict::Verdict;
-use crate::content::{RootDir, is_absent, read_small};
+use crate::content::{OpenFile, RootDir, is_absent, read_small};
 use crate::oxen::FileBody;
 use crate::path::{LocalPath, printable};
 use crate::state::{Change, ChangeKind};
@@ -18,11 +18,14 @@ pub(super) struct Source {
 impl Pusher {
     /// Opens the folder, if it still is the directory that was looked at.
     pub(super) async fn open_source(&self) -> Result<Source, Failure> {
+        self.folder_answers().await?;
         let (path, folder) = (self.options.path.clone(), self.options.folder);
+        let calls = Arc::clone(&self.options.calls);
         let opened = self
-            .blocking(move |state| {
+            .in_folder(move |state| {
                 let known = state.root_id(folder)?;
-                Ok(RootDir::open(&path).map(|root| (known.is_none_or(|id| id.is_same(&root.id())), root)))
+                Ok(RootDir::open_counted(&path, &calls)
+                    .map(|root| (known.is_none_or(|id| id.is_same(&root.id())), root)))
             })
             .await?;
         let unusable = |reason: String| {
@@ -37,7 +40,37 @@ impl Pusher {
     }
 }
 
+/// A file that is open for its upload.
+#[derive(Debug)]
+pub(super) struct HeldFile(Option<OpenFile>);
+
+impl HeldFile {
+    /// Its size when it was opened.
+    pub(super) fn size(&self) -> u64 {
+        self.0.as_ref().map_or(0, |file| file.signature.size)
+    }
+
+    /// Fills `buffer` from `offset` on.
+    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |file| file.read_exact_at(buffer, offset))
+    }
+}
+
+/// Some filesystems ask their server before a file is closed, and whoever lets go of this must not wait for that.
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            tokio::task::spawn_blocking(move || file.close());
+        }
+    }
+}
+
 impl Source {
+    /// Keeps a file open for its upload.
+    pub(super) fn hold(file: OpenFile) -> HeldFile {
+        HeldFile(Some(file))
+    }
+
     /// Reads small files whole, each checked against the content that was hashed. What is not that any more is left
     /// out and hinted at.
     pub(super) async fn read(
@@ -56,7 +89,7 @@ impl Source {
             .collect();
         let root = Arc::clone(&self.root);
         let read = pusher
-            .blocking(move |_| {
+            .in_folder(move |_| {
                 let read = wanted.into_iter().map(|(index, local, name, size, digests)| {
                     (index, local.clone(), name, read_small(&root, &local, size, &digests))
                 });
@@ -87,7 +120,7 @@ impl Source {
             .collect();
         let root = Arc::clone(&self.root);
         let still_there = pusher
-            .blocking(move |_| {
+            .in_folder(move |_| {
                 let is_there = |path: &LocalPath| !is_absent(&root.look(path));
                 Ok(removals.into_iter().filter(|(_, path)| is_there(path)).collect::<Vec<_>>())
             })

@@ -1,4 +1,3 @@
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,10 +9,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Target;
 use super::batch::Batch;
 use super::pusher::{BUDGET_MIB, Failure, Pusher};
-use super::source::Source;
+use super::source::{HeldFile, Source};
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
-use crate::content::{OpenFile, ReadError};
+use crate::content::{Calls, OpenError, ReadError};
 use crate::fault_point::{Point, passed};
 use crate::oxen::{Error, PartBody, Reason, Upload, UploadStart};
 use crate::state::ChangeKind;
@@ -58,10 +57,10 @@ impl Pusher {
             };
             let root = Arc::clone(&source.root);
             let local = change.path.clone();
-            let opened = self.blocking(move |_| Ok(root.open_file(&local))).await?;
+            let opened = self.in_folder(move |_| Ok(root.open_file(&local).map(Source::hold))).await?;
             let opened = match opened {
                 // One that has grown since it was hashed holds what was hashed all the same.
-                Ok(opened) if opened.signature.size >= signature.size => Arc::new(opened),
+                Ok(opened) if opened.size() >= signature.size => Arc::new(opened),
                 Ok(_) => {
                     self.drop_change(&change.path, &ReadError::Changed);
                     return Ok(Vec::new());
@@ -102,7 +101,7 @@ impl Pusher {
     async fn send_parts(
         &self,
         upload: &Upload,
-        opened: &Arc<OpenFile>,
+        opened: &Arc<HeldFile>,
         size: u64,
         xxh3: u128,
     ) -> Result<(), PartsError> {
@@ -141,7 +140,7 @@ impl Pusher {
                 }
             };
             let (bytes, by_now) = self
-                .blocking(move |_| Ok(part.read(hash, expected)))
+                .in_folder(move |_| Ok(part.read(hash, expected)))
                 .await
                 .map_err(PartsError::Internal)?
                 .map_err(PartsError::Source)?;
@@ -184,7 +183,8 @@ impl Pusher {
         let len = part.len;
         let ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>> = Arc::default();
         let body = || {
-            let pieces = part.clone().pieces(hash.clone(), expected, Arc::clone(&ended));
+            let calls = Arc::clone(&self.options.calls);
+            let pieces = part.clone().pieces(hash.clone(), expected, calls, Arc::clone(&ended));
             PartBody::Pieces(len, pieces.boxed())
         };
         let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await;
@@ -205,7 +205,7 @@ impl Pusher {
 /// A part of an open file.
 #[derive(Debug, Clone)]
 struct Part {
-    file: Arc<OpenFile>,
+    file: Arc<HeldFile>,
     offset: u64,
     len: u64,
 }
@@ -215,7 +215,7 @@ impl Part {
     /// hashed, which is what `expected` names.
     fn read(&self, mut hash: Xxh3, expected: Option<u128>) -> Result<(Bytes, Xxh3), ReadError> {
         let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
-        match self.file.file.read_exact_at(&mut bytes, self.offset) {
+        match self.file.read_exact_at(&mut bytes, self.offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(ReadError::Changed);
             }
@@ -233,11 +233,12 @@ impl Part {
         self,
         hash: Xxh3,
         expected: Option<u128>,
+        calls: Arc<Calls>,
         ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>>,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
         let end = self.offset + self.len;
         stream::unfold(Some((self, hash)), move |state| {
-            let ended = Arc::clone(&ended);
+            let (calls, ended) = (Arc::clone(&calls), Arc::clone(&ended));
             async move {
                 let (mut part, hash) = state?;
                 let piece = Part { len: PIECE_LEN.min(end - part.offset), ..part.clone() };
@@ -246,7 +247,10 @@ impl Part {
                 let read = tokio::task::spawn_blocking(move || {
                     piece.read(hash, if is_last { expected } else { None })
                 });
-                let read = read.await.unwrap_or(Err(ReadError::Changed));
+                let read = match calls.answered(read).await {
+                    Ok(read) => read.unwrap_or(Err(ReadError::Changed)),
+                    Err(silence) => Err(OpenError::Io(std::io::Error::other(silence.to_string())).into()),
+                };
                 let end = |how| *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
                 match read {
                     Ok((bytes, hash)) if is_last => {

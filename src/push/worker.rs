@@ -16,6 +16,7 @@ use super::tries::Tries;
 use super::verdict::Verdict;
 use super::{PushPhase, PushStatus, Pusher};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
+use crate::content::Calls;
 use crate::folder::intake::Outlook;
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
@@ -53,6 +54,8 @@ pub struct PushOptions {
     pub check_interval: Duration,
     /// Whether to try for ever, or to give up after some tries.
     pub lasting: bool,
+    /// Counts the calls into the folder that are made here.
+    pub calls: Arc<Calls>,
 }
 
 /// How a worker that does not last ended.

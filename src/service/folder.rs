@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::clients::{host, instance};
 use super::{Clients, ClientsError};
 use crate::config::{Config, Folder, OnDelete, release_command};
+use crate::content::Calls;
 use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::Author;
@@ -76,6 +77,7 @@ impl Shared {
         target.create_repo = folder.create_repo;
         target.create_branch_from.clone_from(&folder.create_branch_from);
         target.description.clone_from(&folder.description);
+        let push_calls = Arc::<Calls>::default();
         let options = PushOptions {
             path: folder.path.clone(),
             folder: key,
@@ -91,6 +93,7 @@ impl Shared {
             concurrency: folder.server.concurrency.get(),
             check_interval: folder.rescan_interval,
             lasting,
+            calls: Arc::clone(&push_calls),
         };
         let state = self.state.clone();
         let pusher = Pusher::new(options, target, state, Arc::clone(&inbox), budget, push_status);
@@ -105,6 +108,8 @@ impl Shared {
             mirror: folder.on_delete == OnDelete::Mirror,
             rescan_interval: folder.rescan_interval,
             lasting,
+            calls: Arc::default(),
+            push_calls,
         };
         let taking_in = intake::run(
             options,

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::Clients;
 use super::folder::{RunningFolder, Shared};
 use crate::config::{Config, Folder, FolderId};
-use crate::folder::intake::IntakePhase;
 use crate::push::{PushPhase, PushStatus};
 use crate::state::{State, StateError};
 use crate::status::LiveFolder;
@@ -164,7 +163,9 @@ impl Folders {
                 Slot::Failed { folder, again, .. } if *again <= now => due.push(folder.clone()),
                 Slot::Running { work, moved } => {
                     let status = work.push.borrow().clone();
-                    if status != moved.0 || !status.phase.is_active() {
+                    // A folder that does not answer is told and waited for; more calls would only hang too.
+                    let is_silent = work.intake.borrow().silence.is_some();
+                    if status != moved.0 || !status.phase.is_active() || is_silent {
                         *moved = (status, now);
                     }
                     if work.has_failed() {
@@ -215,7 +216,7 @@ impl Folders {
         lock(&self.slots).values().all(|slot| match slot {
             Slot::Running { work, .. } => {
                 let intake = work.intake.borrow();
-                intake.covered || matches!(intake.phase, IntakePhase::Broken(_))
+                intake.covered || intake.trouble().is_some()
             }
             Slot::Ending { .. } | Slot::Failed { .. } => true,
         })
@@ -232,7 +233,7 @@ impl Folders {
                     waiting += intake.settling as u64 + intake.ready as u64 + push.pending;
                     commits += push.commits;
                     holding += usize::from(push.is_holding);
-                    let in_trouble = matches!(intake.phase, IntakePhase::Broken(_))
+                    let in_trouble = intake.trouble().is_some()
                         || matches!(push.phase, PushPhase::Waiting { .. } | PushPhase::Stopped { .. });
                     troubled += usize::from(in_trouble);
                 }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::folder::{RunningFolder, Shared};
 use super::{Clients, clients};
 use crate::config::{Config, Env, Folder};
-use crate::folder::intake::{IntakePhase, IntakeStatus};
+use crate::folder::intake::IntakeStatus;
 use crate::push::PushStatus;
 use crate::state::{Held, ProblemRow, SetAside, State, StateError};
 
@@ -107,10 +107,7 @@ impl OneShot {
             let key = self.state.folder(&folder.id().key())?;
             let problems = self.state.problems(key)?;
             let held = self.state.held(key)?;
-            let broken = match &intake.phase {
-                IntakePhase::Broken(reason) => Some(reason.clone()),
-                _ => None,
-            };
+            let broken = intake.trouble();
             let (push, failure) = match report {
                 Some(report) => (report.status, report.failure),
                 None => {

@@ -295,8 +295,11 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
 }
 
 fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<String>) {
+    if let Some(reason) = intake.trouble() {
+        return (FolderState::Broken, Some(reason));
+    }
     match (&intake.phase, &push.phase) {
-        (IntakePhase::Broken(reason), _) => (FolderState::Broken, Some(reason.clone())),
+        (IntakePhase::Broken(_), _) => (FolderState::Broken, None),
         (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
         (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
         (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),

@@ -6,6 +6,7 @@ mod outlook;
 mod problems;
 mod scans;
 mod session;
+mod silence;
 mod status;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use self::session::Session;
 pub use self::status::{IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};
+use crate::content::Calls;
 use crate::path::{RepoPath, printable};
 use crate::state::{Change, FolderKey, State};
 
@@ -47,6 +49,10 @@ pub struct IntakeOptions {
     pub rescan_interval: Duration,
     /// Whether to go on watching, or to end after one look at everything.
     pub lasting: bool,
+    /// Counts the calls into the folder that are made here.
+    pub calls: Arc<Calls>,
+    /// Counts those of whoever pushes from it.
+    pub push_calls: Arc<Calls>,
 }
 
 /// How often a folder that cannot be used is tried again.
@@ -55,6 +61,9 @@ const BROKEN_RETRY: Duration = Duration::from_secs(2);
 /// Runs the intake of one folder until `cancel`, or, when it is not lasting, until everything was looked at once.
 /// Finished changes go to `out`; when that is full, nothing more is read, and nothing is lost. Hints in `inbox` come
 /// from the kernel and from whoever else has reason to doubt a path. `outlook` tells of removals and of what may still come.
+///
+/// A folder that does not answer is waited for, with no more calls than are under way already; one that is not lasting is
+/// given up. `cancel` waits for no call.
 pub async fn run(
     options: IntakeOptions,
     state: State,
@@ -63,11 +72,28 @@ pub async fn run(
     (status, outlook): (watch::Sender<IntakeStatus>, watch::Sender<Outlook>),
     cancel: CancellationToken,
 ) {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        () = take_in(&options, &state, &inbox, &out, (&status, &outlook), &cancel) => {}
+        () = silence::tell(&options, &inbox, &status) => {
+            outlook.send_modify(|outlook| outlook.sight = Sight::Blind);
+        }
+    }
+}
+
+async fn take_in(
+    options: &IntakeOptions,
+    state: &State,
+    inbox: &Arc<Inbox>,
+    out: &mpsc::Sender<Change>,
+    (status, outlook): (&watch::Sender<IntakeStatus>, &watch::Sender<Outlook>),
+    cancel: &CancellationToken,
+) {
     let writers = Arc::new(Writers::default());
     let mut told = None;
     loop {
-        let opened =
-            Session::open(&options, &state, &inbox, &writers, &out, (&status, &outlook), &cancel).await;
+        let opened = Session::open(options, state, inbox, &writers, out, (status, outlook), cancel).await;
         let ended = match opened {
             Ok(mut session) => session.run(&mut told).await,
             Err(broken) => Err(broken),
@@ -77,7 +103,8 @@ pub async fn run(
         let reason = broken.to_string();
         status.send_modify(|status| {
             let phase = IntakePhase::Broken(reason.clone());
-            *status = IntakeStatus { phase, covered: status.covered, ..IntakeStatus::default() };
+            let (covered, silence) = (status.covered, status.silence);
+            *status = IntakeStatus { phase, covered, silence, ..IntakeStatus::default() };
         });
         // One line for each change of state, not for each try.
         if told.as_ref() != Some(&reason) {

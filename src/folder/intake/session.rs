@@ -25,6 +25,8 @@ use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
 const SETTLING_MAX: usize = 20_000;
 /// Finished changes beyond which nothing more is read.
 const READY_MAX: usize = 512;
+/// Files read side by side at most. Where a folder hangs, each holds one of the 512 threads that all folders share.
+const JOBS_MAX: usize = 8;
 /// Paths examined in one go.
 const EXAMINE_BATCH: usize = 16;
 /// Hints are taken no more often than this, so that a flood of them leaves room for everything else.
@@ -81,7 +83,8 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Broken> {
         let opened = {
             let (options, state, inbox) = (options.clone(), state.clone(), Arc::clone(inbox));
-            blocking(move || open_root(&options, &state, &inbox)).await
+            let cancel = cancel.clone();
+            blocking(move || open_root(&options, &state, &inbox, &cancel)).await
         };
         let OpenedRoot { root, filter, watch, coverage } = opened?;
         let examiner = Examiner {
@@ -116,7 +119,7 @@ impl<'a> Session<'a> {
             coverage,
             settle: SettleStage::new(options.settle),
             jobs: JoinSet::new(),
-            jobs_max: std::thread::available_parallelism().map_or(2, usize::from),
+            jobs_max: std::thread::available_parallelism().map_or(2, usize::from).min(JOBS_MAX),
             outbox: VecDeque::new(),
             scans,
             scan: None,

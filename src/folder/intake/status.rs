@@ -1,5 +1,6 @@
 use super::super::Coverage;
 use super::super::scan::ScanSummary;
+use crate::content::Silence;
 use crate::path::LocalPath;
 
 /// What the intake is doing.
@@ -23,6 +24,8 @@ pub enum IntakePhase {
 pub struct IntakeStatus {
     /// What it is doing.
     pub phase: IntakePhase,
+    /// Whether the folder does not answer, and since when.
+    pub silence: Option<Silence>,
     /// Whether all watches that can be had were set up once.
     pub covered: bool,
     /// How much of the folder they cover.
@@ -45,4 +48,15 @@ pub struct IntakeStatus {
     pub skipped: u64,
     /// Some of these with the reason.
     pub skipped_paths: Vec<(LocalPath, &'static str)>,
+}
+
+impl IntakeStatus {
+    /// Why the folder cannot be used, and what to do, where that is so.
+    pub fn trouble(&self) -> Option<String> {
+        match (&self.silence, &self.phase) {
+            (Some(silence), _) => Some(silence.to_string()),
+            (None, IntakePhase::Broken(reason)) => Some(reason.clone()),
+            (None, _) => None,
+        }
+    }
 }

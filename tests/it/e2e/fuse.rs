@@ -5,12 +5,14 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use oxen_sync::status::FolderState;
+use oxen_sync::oxen::Op;
+use oxen_sync::status::{FolderState, Report};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
+use crate::standin::{Action, Rule};
 use crate::support::means::Mount;
 use crate::support::oracle::folder_tree;
 use crate::support::rig::Rig;
@@ -95,7 +97,7 @@ async fn a_fuse_mount_that_breaks_removes_nothing_and_comes_back() {
     rig.assert_idle().await;
     let head = rig.oracle().head().await;
     drop(mount);
-    let is_broken = |report: &oxen_sync::status::Report| report.folders[0].state == FolderState::Broken;
+    let is_broken = |report: &Report| report.folders[0].state == FolderState::Broken;
     rig.until_status("it is told", is_broken).await;
     assert_eq!(rig.oracle().head().await, head, "nothing is removed");
     let mount = Mount::fuse(&behind, &rig.folder).expect("it could be mounted before");
@@ -107,9 +109,9 @@ async fn a_fuse_mount_that_breaks_removes_nothing_and_comes_back() {
 
 /// Whoever serves the folder's files stands still, and with it every call that asks for one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes half a minute: tests/run --long"]
-async fn long_a_fuse_mount_that_hangs_holds_up_neither_other_folders_nor_a_stop() {
+async fn a_folder_that_hangs_is_told_and_holds_up_neither_other_folders_nor_a_stop() {
     let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
+    rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
     let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
     fs::create_dir(&behind).unwrap();
     fs::create_dir(&hung).unwrap();
@@ -122,18 +124,108 @@ async fn long_a_fuse_mount_that_hangs_holds_up_neither_other_folders_nor_a_stop(
     rig.settled().await;
     rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 1)).await;
     let server = Stopped::serving(&hung);
-    // Long enough for a scan and a look at the folder itself.
-    sleep(Duration::from_secs(6)).await;
-    rig.write("c", "3");
+    let is_told = |report: &Report| {
+        let folder = &report.folders[1];
+        folder.state == FolderState::Broken
+            && folder.why.as_ref().is_some_and(|why| why.contains("does not answer (for "))
+    };
+    rig.until_status("it is told", is_told).await;
+    fs::write(behind.join("c"), "3").unwrap();
+    rig.write("d", "4");
     rig.settled().await;
-    rig.until_status("it reports", |report| report.folders[0].files == 2).await;
+    let report = rig.until_status("it reports", |report| report.folders[0].files == 2).await;
+    assert!(is_told(&report), "{report:#?}");
+    let threads_before = threads(rig.pid());
+    sleep(Duration::from_secs(3)).await;
+    assert!(threads(rig.pid()) <= threads_before, "the same call is waited for");
+    drop(server);
+    rig.until_status("it goes on", |report| report.folders[1].files == 2 && !is_told(report)).await;
+    for said in ["does not answer (for ", "answers again"] {
+        assert_eq!(rig.log().matches(said).count(), 1, "{said}");
+    }
+
+    let server = Stopped::serving(&hung);
+    rig.until_status("it is told", is_told).await;
+    let from = Instant::now();
+    rig.stop().await;
+    assert!(from.elapsed() < Duration::from_secs(5), "a stop waits for no folder: {:?}", from.elapsed());
+    // From a start.
+    rig.start();
+    rig.write("e", "5");
+    rig.settled().await;
+    rig.until_status("it is told", is_told).await;
     rig.stop().await;
     drop(server);
     rig.start();
-    fs::write(behind.join("d"), "4").unwrap();
-    rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 2)).await;
+    fs::write(behind.join("f"), "6").unwrap();
+    rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 3)).await;
     rig.stop().await;
     drop(mount);
+}
+
+/// The memory for what is sent is shared by all folders of a server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() {
+    const FILES: u8 = 32;
+    let site = Arc::new(Site::standin().await);
+    let gate = site.gate();
+    let mut rig = Rig::new(&site, "");
+    rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
+    let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&hung).unwrap();
+    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
+    let second = rig.folder_text(&hung, &"e2e/hung-sending".parse().unwrap(), "rescan_interval = \"1s\"");
+    let text = rig.config_text().replace("connect_timeout", "concurrency = 8\nconnect_timeout");
+    rig.write_config(&(text + &second));
+    let many = rig.dir().join("many");
+    fs::create_dir(&many).unwrap();
+    (0..FILES).for_each(|n| fs::write(many.join(n.to_string()), vec![n; 1 << 20]).unwrap());
+    rig.start();
+    rig.until_status("they are watched", |report| {
+        report.folders.iter().all(|folder| folder.state == FolderState::Watching)
+    })
+    .await;
+    gate.fault(Rule::on(Op::OpenWorkspace, Action::Delay(Duration::from_secs(1))).path("hung-sending"));
+    let before = gate.count(Op::OpenWorkspace).requests;
+    fs::rename(&many, behind.join("many")).unwrap();
+    gate.until("it is on its way", |gate| gate.count(Op::OpenWorkspace).requests > before).await;
+    let server = Stopped::serving(&hung);
+    rig.until_status("it is told", |report| report.folders[1].state == FolderState::Broken).await;
+    gate.clear_faults();
+    rig.write("a", vec![7; 1 << 20]);
+    rig.settled().await;
+    drop(server);
+    rig.until_status("it goes on", |report| report.folders[1].files == i64::from(FILES)).await;
+    rig.stop().await;
+    drop(mount);
+}
+
+/// It is no reason to wait for ever, for whoever calls it in a script.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn push_ends_when_a_folder_hangs() {
+    let mut rig = Rig::new(&Arc::new(Site::standin().await), "create_repo = true");
+    rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
+    let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&hung).unwrap();
+    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
+    let second = rig.folder_text(&hung, &"e2e/hung-once".parse().unwrap(), "create_repo = true");
+    rig.write_config(&(rig.config_text() + &second));
+    rig.write("a", "1");
+    let server = Stopped::serving(&hung);
+    let push = rig.push().await;
+    assert_eq!(push.code, Some(1), "{push:?}");
+    assert!(push.out.contains("failed: the folder does not answer"), "{push:?}");
+    rig.settled().await;
+    drop(server);
+    assert_eq!(rig.push().await.code, Some(0));
+    drop(mount);
+}
+
+/// How many threads a process has.
+fn threads(pid: rustix::process::Pid) -> usize {
+    fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap().count()
 }
 
 /// It is not asked for anything: what the kernel knows of it is enough to pass it by.
