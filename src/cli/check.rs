@@ -1,19 +1,24 @@
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags};
 use serde::Serialize;
-use walkdir::WalkDir;
 
 use super::Exit;
 use super::out::{print, print_json, refuse_config};
+use crate::blocking::joined;
 use crate::config::{self, Config, Env, Folder, KeySource, Server, find_key};
-use crate::content::{Mounts, RootDir};
+use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
 use crate::folder::Filter;
 use crate::oxen::Client;
 use crate::path::{LocalPath, printable};
 use crate::service::Clients;
 use crate::state::is_open_to_others;
+
+/// Whoever waits in front of a terminal waits no longer for a folder's answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// How a thing that was tried came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,8 +44,12 @@ struct Findings {
 
 impl Findings {
     fn add(&mut self, level: Level, what: impl Into<String>, detail: impl Into<String>) {
-        self.ok &= level != Level::Failure;
-        self.findings.push(Finding { level, what: what.into(), detail: detail.into() });
+        self.push(Finding { level, what: what.into(), detail: detail.into() });
+    }
+
+    fn push(&mut self, finding: Finding) {
+        self.ok &= finding.level != Level::Failure;
+        self.findings.push(finding);
     }
 }
 
@@ -51,11 +60,11 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
         Err(error) => return refuse_config(&error, json),
     };
     findings.add(Level::Ok, "config", format!("{} is right", printable(file)));
-    check_state_dir(&config, &mut findings);
-    let mut dirs = 0;
-    for folder in &config.folders {
-        dirs += check_folder(folder, &mut findings);
-    }
+    let folders = check_folders(&config).await;
+    let real_paths: Vec<_> = folders.iter().filter_map(|found| found.real_path.as_deref()).collect();
+    check_state_dir(&config, &real_paths, &mut findings);
+    let dirs = folders.iter().map(|found| found.dirs).sum();
+    folders.into_iter().flat_map(|found| found.findings).for_each(|found| findings.push(found));
     check_watches(dirs, &mut findings);
     let mut clients = Clients::new(env.clone());
     let mut servers: Vec<(&Server, Option<Client>)> = Vec::new();
@@ -100,7 +109,7 @@ fn may(path: &Path, access: Access) -> Result<(), rustix::io::Errno> {
 }
 
 /// Whether the service could write there, without taking it from one that runs.
-fn check_state_dir(config: &Config, findings: &mut Findings) {
+fn check_state_dir(config: &Config, real_paths: &[&Path], findings: &mut Findings) {
     let (dir, what) = (&config.state_dir, "state directory");
     // Where the directory is missing, the nearest one above must let it be made.
     let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
@@ -122,13 +131,9 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
     }
     // Links may lead from one to the other; the words in the config were compared already.
     let real = std::fs::canonicalize(existing).unwrap_or_else(|_| existing.to_path_buf());
-    let around = config
-        .folders
-        .iter()
-        .find(|folder| std::fs::canonicalize(&folder.path).is_ok_and(|folder| real.starts_with(folder)));
-    match around {
+    match real_paths.iter().find(|folder| real.starts_with(folder)) {
         Some(folder) => {
-            let folder = printable(&folder.path);
+            let folder = printable(folder);
             let detail = format!("{} lies in the watched folder {folder}; choose another", printable(dir));
             findings.add(Level::Failure, what, detail);
         }
@@ -136,61 +141,133 @@ fn check_state_dir(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Tries to read what a run would read of the folder; answers how many directories it would watch.
-fn check_folder(folder: &Folder, findings: &mut Findings) -> u64 {
-    let what = format!("folder {}", printable(&folder.path));
-    let root = match RootDir::open(&folder.path).map_err(crate::content::OpenError::from) {
-        Ok(root) => root,
-        Err(error) => {
-            findings.add(Level::Failure, what, format!("cannot be opened: {error}"));
-            return 0;
-        }
-    };
-    if let Err(error) = root.read_dir(&LocalPath::root(), &Mounts::below(&root)) {
-        findings.add(Level::Failure, what, format!("cannot be listed: {error}"));
-        return 0;
-    }
-    let filter = match Filter::of_folder(&folder.exclude, &folder.include, &root) {
-        Ok(filter) => filter,
-        Err(error) => {
-            findings.add(Level::Failure, what, format!("its .oxenignore cannot be used: {error}"));
-            return 0;
-        }
-    };
-    let local = |path: &Path| LocalPath::below(&folder.path, path);
-    let (mut dirs, mut files, mut unreadable) = (0_u64, 0_u64, Vec::new());
-    let walk = WalkDir::new(&folder.path).same_file_system(true).into_iter().filter_entry(|entry| {
-        !entry.file_type().is_dir() || local(entry.path()).is_none_or(|path| !filter.excludes_dir(&path))
-    });
-    for entry in walk {
-        match entry {
-            Ok(entry) if entry.file_type().is_dir() => dirs += 1,
-            Ok(entry) if entry.file_type().is_file() => {
-                if local(entry.path()).is_none_or(|path| filter.excludes_file(&path)) {
-                    continue;
-                }
-                files += 1;
-                if may(entry.path(), Access::READ_OK).is_err() {
-                    unreadable.push(entry.into_path());
-                }
+/// What was found in a folder.
+struct FolderFound {
+    findings: Vec<Finding>,
+    /// Directories that would be watched.
+    dirs: u64,
+    /// Where it stands, with no link on the way.
+    real_path: Option<PathBuf>,
+}
+
+/// Looks at all folders side by side, and waits for none that does not answer.
+async fn check_folders(config: &Config) -> Vec<FolderFound> {
+    let looks: Vec<_> = config
+        .folders
+        .iter()
+        .map(|folder| {
+            let calls = Arc::new(Calls::with_limit(ANSWER_MAX));
+            let (folder, counted) = (folder.clone(), Arc::clone(&calls));
+            (calls, tokio::task::spawn_blocking(move || check_folder(&folder, &counted)))
+        })
+        .collect();
+    let mut all = Vec::with_capacity(looks.len());
+    for (folder, (calls, look)) in config.folders.iter().zip(looks) {
+        all.push(match calls.answered(look).await {
+            Ok(found) => joined(found),
+            Err(silence) => {
+                let (what, detail) = (what_of(folder), silence.to_string());
+                let findings = vec![Finding { level: Level::Failure, what, detail }];
+                FolderFound { findings, dirs: 0, real_path: None }
             }
-            Ok(_) => {}
-            Err(error) => unreadable.extend(error.path().map(Path::to_path_buf)),
+        });
+    }
+    all
+}
+
+fn what_of(folder: &Folder) -> String {
+    format!("folder {}", printable(&folder.path))
+}
+
+fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
+    let real_path = {
+        let _call = calls.begin();
+        std::fs::canonicalize(&folder.path).ok()
+    };
+    let finding = |level, detail| Finding { level, what: what_of(folder), detail };
+    let (findings, dirs) = match look_through(folder, calls) {
+        Err(reason) => (vec![finding(Level::Failure, reason)], 0),
+        Ok(Contents { files, dirs, unreadable, mounts }) => {
+            let reading = match unreadable.first() {
+                None => finding(Level::Ok, format!("{files} files in {dirs} directories can be read")),
+                Some(first) => finding(
+                    Level::Failure,
+                    format!(
+                        "{} of its entries cannot be read, for one {}; give the user that runs oxen-sync read access",
+                        unreadable.len(),
+                        printable(first.under(&folder.path))
+                    ),
+                ),
+            };
+            let passed_by = mounts.first().map(|first| {
+                let detail = format!(
+                    "{} of its directories have another filesystem mounted over them and are passed by, for one {}; \
+                     add a folder of its own to sync it",
+                    mounts.len(),
+                    printable(first.under(&folder.path))
+                );
+                finding(Level::Warning, detail)
+            });
+            ([reading].into_iter().chain(passed_by).collect(), dirs)
+        }
+    };
+    FolderFound { findings, dirs, real_path }
+}
+
+/// What a run would find in a folder.
+#[derive(Default)]
+struct Contents {
+    files: u64,
+    dirs: u64,
+    unreadable: Vec<LocalPath>,
+    mounts: Vec<LocalPath>,
+}
+
+/// Tries to read what a run would read of the folder.
+fn look_through(folder: &Folder, calls: &Arc<Calls>) -> Result<Contents, String> {
+    let root = RootDir::open_counted(&folder.path, calls)
+        .map_err(|error| format!("cannot be opened: {}", OpenError::from(error)))?;
+    let mounts = Mounts::below(&root);
+    root.read_dir(&LocalPath::root(), &mounts).map_err(|error| format!("cannot be listed: {error}"))?;
+    let filter = Filter::of_folder(&folder.exclude, &folder.include, &root)
+        .map_err(|error| format!("its .oxenignore cannot be used: {error}"))?;
+    let mut found = Contents::default();
+    let mut stack = vec![LocalPath::root()];
+    while let Some(dir) = stack.pop() {
+        found.dirs += 1;
+        let entries = match root.read_dir(&dir, &mounts) {
+            Ok(entries) => entries,
+            Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
+            Err(OpenError::Mounted) => {
+                found.mounts.push(dir);
+                continue;
+            }
+            Err(OpenError::Io(_)) => {
+                found.unreadable.push(dir);
+                continue;
+            }
+        };
+        for entry in entries {
+            let path = dir.join(&entry.name);
+            match entry.kind {
+                EntryKind::File(_) if filter.excludes_file(&path) => {}
+                EntryKind::File(_) => {
+                    found.files += 1;
+                    let _call = calls.begin();
+                    if may(&path.under(&folder.path), Access::READ_OK).is_err() {
+                        found.unreadable.push(path);
+                    }
+                }
+                EntryKind::Dir { .. } | EntryKind::Mount | EntryKind::Unknown
+                    if filter.excludes_dir(&path) => {}
+                EntryKind::Dir { device } if device == root.id().device => stack.push(path),
+                EntryKind::Dir { .. } | EntryKind::Mount => found.mounts.push(path),
+                EntryKind::Unknown => found.unreadable.push(path),
+                EntryKind::Symlink | EntryKind::Special => {}
+            }
         }
     }
-    match unreadable.first() {
-        None => findings.add(Level::Ok, what, format!("{files} files in {dirs} directories can be read")),
-        Some(first) => findings.add(
-            Level::Failure,
-            what,
-            format!(
-                "{} of its entries cannot be read, for one {}; give the user that runs oxen-sync read access",
-                unreadable.len(),
-                printable(first)
-            ),
-        ),
-    }
-    dirs
+    Ok(found)
 }
 
 fn check_watches(dirs: u64, findings: &mut Findings) {

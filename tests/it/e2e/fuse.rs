@@ -201,9 +201,9 @@ async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() 
     drop(mount);
 }
 
-/// It is no reason to wait for ever, for whoever calls it in a script.
+/// It is no reason to wait for ever, for whoever calls them in a script.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn push_ends_when_a_folder_hangs() {
+async fn check_and_push_end_when_a_folder_hangs() {
     let mut rig = Rig::new(&Arc::new(Site::standin().await), "create_repo = true");
     rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
     let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
@@ -214,12 +214,37 @@ async fn push_ends_when_a_folder_hangs() {
     rig.write_config(&(rig.config_text() + &second));
     rig.write("a", "1");
     let server = Stopped::serving(&hung);
+    let check = rig.run(&["check".as_ref()]).await;
+    assert_eq!(check.code, Some(1), "{check:?}");
+    let line = check.out.lines().find(|line| line.contains("does not answer")).expect(&check.out);
+    assert!(line.starts_with("FAILED") && line.contains(hung.to_str().unwrap()), "{line}");
+    assert!(check.out.contains("1 files in 1 directories can be read"), "the other is: {}", check.out);
     let push = rig.push().await;
     assert_eq!(push.code, Some(1), "{push:?}");
     assert!(push.out.contains("failed: the folder does not answer"), "{push:?}");
     rig.settled().await;
     drop(server);
+    assert_eq!(rig.run(&["check".as_ref()]).await.code, Some(0));
     assert_eq!(rig.push().await.code, Some(0));
+    drop(mount);
+}
+
+/// What hangs inside the folder is passed by, and said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_passes_by_a_mount_inside_the_folder_that_hangs() {
+    let rig = Rig::new(&Arc::new(Site::standin().await), "create_repo = true");
+    let (behind, inside) = (rig.dir().join("behind"), rig.folder.join("nas"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&inside).unwrap();
+    rig.write("a", "1");
+    let Some(mount) = Mount::fuse(&behind, &inside) else { return };
+    let server = Stopped::serving(&inside);
+    let check = rig.run(&["check".as_ref()]).await;
+    assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(check.out.contains("1 files in 1 directories can be read"), "{}", check.out);
+    let line = check.out.lines().find(|line| line.contains("nas")).expect(&check.out);
+    assert!(line.starts_with("warning") && line.contains("another filesystem mounted"), "{line}");
+    drop(server);
     drop(mount);
 }
 
