@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
+
 use crate::content::OpenFile;
 
 /// Looks for writers; remembers for a moment what `/proc` said, since reading all of it costs milliseconds.
@@ -87,10 +89,12 @@ fn open_for_writing() -> OpenFiles {
             if !fs::read_to_string(info).is_ok_and(|info| says_writable(&info)) {
                 continue;
             }
-            if let Ok(metadata) = fs::metadata(descriptor.path())
-                && metadata.is_file()
+            // Its filesystem may be another one, whose server is away: what the kernel knows without it is enough.
+            let flags = AtFlags::STATX_DONT_SYNC;
+            if let Ok(stat) = statx(CWD, descriptor.path(), flags, StatxFlags::TYPE | StatxFlags::INO)
+                && FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
             {
-                found.insert((metadata.dev(), metadata.ino()));
+                found.insert((makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use crate::standin::{Action, Rule};
-use crate::support::means::Mount;
+use crate::support::means::{Mount, is_root, leave_out};
 use crate::support::oracle::folder_tree;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
@@ -198,6 +199,40 @@ async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() 
     drop(server);
     rig.until_status("it goes on", |report| report.folders[1].files == i64::from(FILES)).await;
     rig.stop().await;
+    drop(mount);
+}
+
+/// Who writes to a file is asked of all processes, and theirs may lie anywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_someone_writes_where_it_hangs_holds_up_no_folder_elsewhere() {
+    if !is_root() {
+        return leave_out("only root can give a file away");
+    }
+    let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
+    let (behind, elsewhere) = (rig.dir().join("behind"), rig.dir().join("elsewhere"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    let Some(mount) = Mount::fuse(&behind, &elsewhere) else { return };
+    // A process of its own: whoever starts another one closes what it has open there, and waits for that.
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "exec 3>\"$0\"; read -r _"]).arg(elsewhere.join("long")).stdin(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    rig.until("it writes", |_| behind.join("long").exists()).await;
+    let server = Stopped::serving(&elsewhere);
+    // Without the right to ask the kernel for others' files, all processes are looked at.
+    rig.set_wrapper(&["setpriv", "--bounding-set=-lease"]);
+    rig.start();
+    rig.write("a", "1");
+    std::os::unix::fs::chown(rig.folder.join("a"), Some(1), Some(1)).unwrap();
+    // What the mount remembers of the file is forgotten by then.
+    sleep(Duration::from_secs(2)).await;
+    rig.write("b", "2");
+    std::os::unix::fs::chown(rig.folder.join("b"), Some(1), Some(1)).unwrap();
+    rig.settled().await;
+    rig.stop().await;
+    drop(server);
+    drop(writer.stdin.take());
+    writer.wait().unwrap();
     drop(mount);
 }
 
