@@ -254,19 +254,14 @@ impl RootDir {
     /// What stands at `path`, without following a link.
     ///
     /// # Errors
-    /// [`OpenError::Gone`] where nothing stands.
+    /// [`OpenError::Gone`] where nothing stands, [`OpenError::Mounted`] where another filesystem does.
     pub fn look(&self, path: &LocalPath) -> Result<EntryKind, OpenError> {
         let _call = self.calls.begin();
-        let (Some(parent), name) = (path.parent(), path.name()) else {
+        if path.is_root() {
             return Ok(kind_of(&rustix::fs::fstat(&self.fd)?));
-        };
-        let stat = if parent.is_root() {
-            rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?
-        } else {
-            let dir = self.descend(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
-            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?
-        };
-        Ok(kind_of(&stat))
+        }
+        // By steps that enter no mount, the last one too: what is mounted there may never answer.
+        Ok(kind_of(&rustix::fs::fstat(self.descend(path, OFlags::PATH)?)?))
     }
 
     /// Opens the regular file at `path` for reading.
