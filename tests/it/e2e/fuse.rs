@@ -124,7 +124,7 @@ async fn a_folder_that_hangs_is_told_and_holds_up_neither_other_folders_nor_a_st
     rig.start();
     rig.settled().await;
     rig.until_status("both are pushed", |report| report.folders.iter().all(|folder| folder.files == 1)).await;
-    let server = Stopped::serving(&hung);
+    let server = Stopped::serving(&hung).await;
     let is_told = |report: &Report| {
         let folder = &report.folders[1];
         folder.state == FolderState::Broken
@@ -145,7 +145,7 @@ async fn a_folder_that_hangs_is_told_and_holds_up_neither_other_folders_nor_a_st
         assert_eq!(rig.log().matches(said).count(), 1, "{said}");
     }
 
-    let server = Stopped::serving(&hung);
+    let server = Stopped::serving(&hung).await;
     rig.until_status("it is told", is_told).await;
     let from = Instant::now();
     rig.stop().await;
@@ -191,7 +191,7 @@ async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() 
     let before = gate.count(Op::OpenWorkspace).requests;
     fs::rename(&many, behind.join("many")).unwrap();
     gate.until("it is on its way", |gate| gate.count(Op::OpenWorkspace).requests > before).await;
-    let server = Stopped::serving(&hung);
+    let server = Stopped::serving(&hung).await;
     rig.until_status("it is told", |report| report.folders[1].state == FolderState::Broken).await;
     gate.clear_faults();
     rig.write("a", vec![7; 1 << 20]);
@@ -218,7 +218,7 @@ async fn a_file_that_someone_writes_where_it_hangs_holds_up_no_folder_elsewhere(
     writer.args(["-c", "exec 3>\"$0\"; read -r _"]).arg(elsewhere.join("long")).stdin(Stdio::piped());
     let mut writer = writer.spawn().unwrap();
     rig.until("it writes", |_| behind.join("long").exists()).await;
-    let server = Stopped::serving(&elsewhere);
+    let server = Stopped::serving(&elsewhere).await;
     // Without the right to ask the kernel for others' files, all processes are looked at.
     rig.set_wrapper(&["setpriv", "--bounding-set=-lease"]);
     rig.start();
@@ -248,7 +248,7 @@ async fn check_and_push_end_when_a_folder_hangs() {
     let second = rig.folder_text(&hung, &"e2e/hung-once".parse().unwrap(), "create_repo = true");
     rig.write_config(&(rig.config_text() + &second));
     rig.write("a", "1");
-    let server = Stopped::serving(&hung);
+    let server = Stopped::serving(&hung).await;
     let check = rig.run(&["check".as_ref()]).await;
     assert_eq!(check.code, Some(1), "{check:?}");
     let line = check.out.lines().find(|line| line.contains("does not answer")).expect(&check.out);
@@ -273,7 +273,7 @@ async fn check_passes_by_a_mount_inside_the_folder_that_hangs() {
     fs::create_dir(&inside).unwrap();
     rig.write("a", "1");
     let Some(mount) = Mount::fuse(&behind, &inside) else { return };
-    let server = Stopped::serving(&inside);
+    let server = Stopped::serving(&inside).await;
     let check = rig.run(&["check".as_ref()]).await;
     assert_eq!(check.code, Some(0), "{check:?}");
     assert!(check.out.contains("1 files in 1 directories can be read"), "{}", check.out);
@@ -299,7 +299,7 @@ async fn a_mount_inside_the_folder_that_hangs_holds_up_nothing_else() {
     fs::create_dir(&behind).unwrap();
     fs::create_dir(&inside).unwrap();
     let Some(mount) = Mount::fuse(&behind, &inside) else { return };
-    let server = Stopped::serving(&inside);
+    let server = Stopped::serving(&inside).await;
     // The folder cannot be walked from here by now, so the branch alone is looked at.
     let repo = rig.repo.to_string();
     let arrives = async |path: &str| {
@@ -332,7 +332,7 @@ async fn a_mount_inside_the_folder_that_hangs_holds_up_nothing_else() {
 struct Stopped(rustix::process::Pid);
 
 impl Stopped {
-    fn serving(mount: &Path) -> Self {
+    async fn serving(mount: &Path) -> Self {
         let serves = |pid: &i32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.split(|byte| *byte == 0).any(|word| word == mount.as_os_str().as_bytes())
@@ -341,8 +341,16 @@ impl Stopped {
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let pid = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(serves);
         let pid = rustix::process::Pid::from_raw(pid.expect("someone serves it")).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
-        Self(pid)
+        // A call that it has taken up already could not even be killed, and with it no process that made one.
+        loop {
+            kill_process(pid, Signal::STOP).unwrap();
+            while !stands_still(pid) {}
+            if waiting(mount) == 0 {
+                return Self(pid);
+            }
+            kill_process(pid, Signal::CONT).unwrap();
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -350,4 +358,21 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         let _ = kill_process(self.0, Signal::CONT);
     }
+}
+
+fn stands_still(pid: rustix::process::Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap().flatten();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("stat")).ok())
+        .all(|stat| stat.contains(") T "))
+}
+
+/// How many calls into a FUSE mount are under way, as far as the kernel tells.
+fn waiting(mount: &Path) -> u64 {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut lines = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let device = lines.find(|fields| Path::new(fields[4]) == mount).expect("it is mounted")[2].to_owned();
+    let minor = device.split_once(':').unwrap().1;
+    let told = fs::read_to_string(format!("/sys/fs/fuse/connections/{minor}/waiting"));
+    told.ok().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
