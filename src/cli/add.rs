@@ -1,9 +1,19 @@
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use walkdir::WalkDir;
 
 use super::Exit;
 use super::args::AddArgs;
 use crate::config::{self, EditError, Env, LoadError, NewFolder};
 use crate::path::{RepoPath, printable};
+
+/// The longest that files are counted.
+const COUNT_MAX: Duration = Duration::from_secs(2);
+/// The longest that the folder is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
     match add(args, env) {
@@ -40,18 +50,47 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
         .map_err(|problems| format!("the config would not be right with this folder:\n{problems}"))?;
     config::write_atomically(&file, &changed).map_err(|error| error.to_string())?;
     let added = config.folders.last().map(|folder| folder.id().to_string()).unwrap_or_default();
-    let missing = match std::fs::metadata(&new.path) {
-        Ok(found) if found.is_dir() => String::new(),
-        Ok(_) => "\nBut it is no directory; nothing is watched until it is one.".to_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            "\nThe folder is not there yet; it is watched when it appears.".to_owned()
-        }
-        Err(error) => format!("\nWhether it is there cannot be seen from here: {error}."),
-    };
     Ok(format!(
-        "added to {}: {added}\nA running service takes it up by itself within two seconds.{missing}",
-        printable(file)
+        "added to {}: {added}\nA running service takes it up by itself within two seconds.\n{}",
+        printable(file),
+        holds(new.path)
     ))
+}
+
+/// What stands at the path. Neither a very large folder nor one that does not answer is waited for.
+fn holds(path: PathBuf) -> String {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody can end a call into a filesystem whose server is away: the thread goes with the process.
+    std::thread::spawn(move || sender.send(look(&path)));
+    let silent = |_| "But it does not answer: is the server of its filesystem reachable?".to_owned();
+    receiver.recv_timeout(ANSWER_MAX).unwrap_or_else(silent)
+}
+
+fn look(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return "But it is no directory; nothing is watched until it is one.".to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return "The folder is not there yet; it is watched when it appears.".to_owned();
+        }
+        Err(error) => return format!("Whether it is there cannot be seen from here: {error}."),
+    }
+    let until = Instant::now() + COUNT_MAX;
+    let (mut files, mut bytes, mut all) = (0_u64, 0_u64, "");
+    for entry in WalkDir::new(path).same_file_system(true) {
+        if Instant::now() > until {
+            all = "more than ";
+            break;
+        }
+        if let Ok(entry) = entry
+            && entry.file_type().is_file()
+        {
+            files += 1;
+            bytes += entry.metadata().map_or(0, |found| found.len());
+        }
+    }
+    let plural = if files == 1 { "" } else { "s" };
+    format!("It holds {all}{files} file{plural} ({}).", ByteSize(bytes))
 }
 
 /// The path as the config wants it: absolute, without `.` and `..`.

@@ -588,6 +588,7 @@ mod tests {
                 concurrency: 1,
                 check_interval: Duration::from_secs(3600),
                 lasting: true,
+                calls: Arc::default(),
             };
             let (inbox, budget) = (Arc::new(Inbox::default()), Arc::new(Semaphore::new(1)));
             let status = watch::Sender::new(PushStatus::default());

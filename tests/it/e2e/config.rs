@@ -155,6 +155,7 @@ async fn a_folder_added_by_the_command_is_watched_and_comments_stay(site: &Arc<S
     let repo = added.repo.to_string();
     let said = rig.run(&["add".as_ref(), added.path.as_os_str(), "--repo".as_ref(), repo.as_ref()]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("It holds 1 file (10 B)."), "{said:?}");
     assert!(
         rig.config_text().starts_with(&before),
         "everything else stays as it was:\n{}",
