@@ -61,20 +61,38 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
 fn holds(path: PathBuf) -> String {
     let (sender, receiver) = mpsc::channel();
     // Nobody can end a call into a filesystem whose server is away: the thread goes with the process.
-    std::thread::spawn(move || sender.send(look(&path)));
-    let silent = |_| "But it does not answer: is the server of its filesystem reachable?".to_owned();
-    receiver.recv_timeout(ANSWER_MAX).unwrap_or_else(silent)
+    std::thread::spawn(move || {
+        let trouble = look(&path);
+        let is_well = trouble.is_none();
+        let _ = sender.send(trouble);
+        if is_well {
+            let _ = sender.send(Some(count(&path)));
+        }
+    });
+    match receiver.recv_timeout(ANSWER_MAX) {
+        Ok(Some(trouble)) => trouble,
+        Ok(None) => {
+            // Something may be mounted in it whose server is away.
+            let counted = receiver.recv_timeout(ANSWER_MAX).ok().flatten();
+            counted.unwrap_or_else(|| "What it holds could not be counted in time.".to_owned())
+        }
+        Err(_) => "But it does not answer: is the server of its filesystem reachable?".to_owned(),
+    }
 }
 
-fn look(path: &Path) -> String {
+/// What is wrong with the folder.
+fn look(path: &Path) -> Option<String> {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return "But it is no directory; nothing is watched until it is one.".to_owned(),
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some("But it is no directory; nothing is watched until it is one.".to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return "The folder is not there yet; it is watched when it appears.".to_owned();
+            Some("The folder is not there yet; it is watched when it appears.".to_owned())
         }
-        Err(error) => return format!("Whether it is there cannot be seen from here: {error}."),
+        Err(error) => Some(format!("Whether it is there cannot be seen from here: {error}.")),
     }
+}
+
+fn count(path: &Path) -> String {
     let until = Instant::now() + COUNT_MAX;
     let (mut files, mut bytes, mut all) = (0_u64, 0_u64, "");
     for entry in WalkDir::new(path).same_file_system(true) {

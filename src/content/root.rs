@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::calls::Counted;
 use super::signature::token;
-use super::{Calls, Mounts, Signature};
+use super::{Call, Calls, Mounts, Signature};
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
@@ -79,6 +79,15 @@ pub struct OpenFile {
     /// Its signature when it was opened.
     pub signature: Signature,
     calls: Arc<Calls>,
+    /// Goes after `file`.
+    closing: Option<Call>,
+}
+
+/// To close it may take as long as any other call.
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.closing = Some(self.calls.begin());
+    }
 }
 
 /// Read at once where more is wanted, so that the end of it is seen to come nearer.
@@ -102,12 +111,6 @@ impl OpenFile {
             offset += piece.len() as u64;
         }
         Ok(())
-    }
-
-    /// Closes it, which may take as long as any other call.
-    pub fn close(self) {
-        let _call = self.calls.begin();
-        drop(self.file);
     }
 
     /// What the descriptor is by now.
@@ -274,9 +277,12 @@ impl RootDir {
         let fd = self.descend(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = rustix::fs::fstat(&fd)?;
         match kind_of(&stat) {
-            EntryKind::File(signature) => {
-                Ok(OpenFile { file: File::from(fd), signature, calls: Arc::clone(&self.calls) })
-            }
+            EntryKind::File(signature) => Ok(OpenFile {
+                file: File::from(fd),
+                signature,
+                calls: Arc::clone(&self.calls),
+                closing: None,
+            }),
             _ => Err(OpenError::NotAFile),
         }
     }

@@ -76,12 +76,13 @@ impl Planner {
         self.since = Some((self.since.map_or(now, |(first, _)| first), now));
     }
 
-    /// Takes changes back in that came to nothing; a later change of the same path stays.
+    /// Takes changes back in that came to nothing; a later change of the same path stays. They go first, so that it shows
+    /// whether one of them is at fault.
     pub fn put_back(&mut self, changes: impl IntoIterator<Item = Change>, now: Instant) {
         for change in changes {
             if let Entry::Vacant(entry) = self.pending.entry(change.path.clone()) {
                 self.bytes += size_of(&change);
-                entry.insert(Pending { change, batches: self.batches });
+                entry.insert(Pending { change, batches: 0 });
             }
         }
         if !self.pending.is_empty() && self.since.is_none() {
@@ -278,6 +279,20 @@ pub(super) mod tests {
                 planner.take(start).unwrap().contains(&last)
             });
             assert!(batches.is_some_and(|batches| batches < 5), "{batches:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_to_nothing_is_tried_again_before_what_came_meanwhile() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        let all = |name: char| (0..5).map(move |number| put(&format!("{name}{number}"), 1));
+        all('m').for_each(|change| planner.add(change, start));
+        let failed = planner.take(start).unwrap();
+        for name in ['a', 'z'] {
+            all(name).for_each(|change| planner.add(change, start));
+            planner.put_back(failed.clone(), start);
+            assert_eq!(planner.take(start).unwrap(), failed);
         }
     }
 

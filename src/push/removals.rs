@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::pusher::{Failure, Pusher};
 use super::worker::now_ms;
+use crate::folder::Hint;
 use crate::folder::intake::{Outlook, Sight};
 use crate::path::{LocalPath, printable};
 use crate::plan::{Brake, Judgement, Planner};
@@ -178,7 +179,7 @@ impl Removals {
         if let Err(failure) = self.take_out(pusher, planner).await {
             self.fail(pusher, &failure);
         }
-        if !self.brake.is_unjudged() && self.next.is_none() && !self.blocked.is_empty() {
+        if !self.brake.is_waiting() && self.next.is_none() && !self.blocked.is_empty() {
             planner.put_back(std::mem::take(&mut self.blocked).into_values(), Instant::now());
         }
     }
@@ -340,8 +341,11 @@ impl Removals {
                         if is_held {
                             tracing::info!(
                                 folder = %printable(&pusher.options.path),
-                                "no removal is held any more: all of the folder was seen, and it has what seemed to be lost"
+                                "no removal is held any more: all of the folder was seen, and it has not lost too much"
                             );
+                            // Files may stand in the place of directories that were held.
+                            pusher.blocking(move |state| state.release_quarantine(folder)).await?;
+                            pusher.inbox.add(Hint::Tree(LocalPath::root()));
                         }
                         self.next = Some(From::Start);
                         self.span = wait.span();
@@ -359,6 +363,8 @@ impl Removals {
                 let before = (judgement == Judgement::HoldForNow).then(|| wait.before());
                 match pusher.blocking(move |state| state.hold_removals(folder, before, now_ms())).await {
                     Ok(Some(held)) => tell(pusher, &held),
+                    // All of it came back meanwhile. That something was held is written down, and looked at again.
+                    Ok(None) if is_held => {}
                     Ok(None) => self.brake.idle(),
                     Err(failure) => {
                         self.brake.again(wait, now);
@@ -411,7 +417,7 @@ impl Removals {
 
     /// Takes out of a batch, until those are judged or gone, files in the place of a directory that removals clear.
     pub(super) async fn part(&mut self, pusher: &Pusher, batch: Vec<Change>) -> Vec<Change> {
-        if !self.brake.is_unjudged() && self.next.is_none() {
+        if !self.brake.is_waiting() && self.next.is_none() {
             return batch;
         }
         let (folder, changes) = (pusher.options.folder, batch.clone());

@@ -60,7 +60,7 @@ impl HeldFile {
 impl Drop for HeldFile {
     fn drop(&mut self) {
         if let Some(file) = self.0.take() {
-            tokio::task::spawn_blocking(move || file.close());
+            tokio::task::spawn_blocking(move || drop(file));
         }
     }
 }

@@ -113,6 +113,14 @@ impl Reader {
     }
 }
 
+/// Each content whose removal waits and that stands nowhere else, and of how many files. SQLite would rather look at every
+/// file for each of them than use the index, and at many files of one content again and again.
+const LOST: &str = "SELECT xxh3, files FROM
+        (SELECT xxh3, count(*) AS files FROM file WHERE folder = ?1 AND gone > 1 AND gone = 2 GROUP BY xxh3) AS lost
+     WHERE NOT EXISTS
+        (SELECT 1 FROM file INDEXED BY file_by_content
+         WHERE folder = ?1 AND xxh3 = lost.xxh3 AND gone = 0 AND mtime_ns IS NOT NULL)";
+
 impl Reader {
     /// Of how many files whose removal waits the folder has the content at no other path, where those of `coming` are about
     /// to be pushed from there.
@@ -120,14 +128,16 @@ impl Reader {
     /// # Errors
     /// SQLite says no.
     pub fn removals_lost(&self, folder: FolderKey, coming: &HashSet<u128>) -> Result<u64, StateError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT xxh3 FROM file AS lost WHERE folder = ?1 AND gone > 1 AND gone = 2 AND NOT EXISTS
-                (SELECT 1 FROM file WHERE folder = ?1 AND xxh3 = lost.xxh3 AND gone = 0 AND mtime_ns IS NOT NULL)",
-        )?;
-        let contents = statement.query_map([folder.0], |row| Ok(u128::from_be_bytes(row.get(0)?)))?;
+        let mut statement = self.connection.prepare_cached(LOST)?;
+        let contents = statement.query_map([folder.0], |row| {
+            Ok((u128::from_be_bytes(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
         let mut lost = 0;
-        for xxh3 in contents {
-            lost += u64::from(!coming.contains(&xxh3?));
+        for content in contents {
+            let (xxh3, files) = content?;
+            if !coming.contains(&xxh3) {
+                lost += files;
+            }
         }
         Ok(lost)
     }
@@ -583,6 +593,15 @@ mod tests {
         by_index(&KEEP[KEEP.find("SELECT").unwrap()..KEEP.rfind(" LIMIT").unwrap()]);
         by_index(&RELEASE[RELEASE.find("SELECT").unwrap()..RELEASE.rfind(" LIMIT").unwrap()]);
         by_index(RELEASED.split(" AND (dir").next().unwrap());
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {LOST}")).unwrap();
+        let plan: Vec<String> =
+            statement.query_map([1], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+        let steps = plan.iter().filter(|step| step.contains("SEARCH")).collect::<Vec<_>>();
+        assert!(
+            matches!(&steps[..], [lost, here] if lost.contains("file_removed")
+                && here.contains("file_by_content (folder=? AND xxh3=?)")),
+            "{plan:?}"
+        );
         by_index(&RELEASED.replace("?2", "x''").replace("?3", "x''").replace("?4", "9"));
     }
 

@@ -186,7 +186,7 @@ fn no_open_follows_a_link_however_fast_it_is_swapped() {
             assert!(std::time::Instant::now() < deadline, "{inside} and {nowhere} are no race");
             match root.open_file(&path) {
                 Ok(opened) => {
-                    assert_eq!(std::io::read_to_string(opened.file).unwrap(), "inside", "{path}");
+                    assert_eq!(std::io::read_to_string(&opened.file).unwrap(), "inside", "{path}");
                     inside += 1;
                 }
                 // Or it was moved out of the folder at that very moment, which the kernel tells as another file system.
