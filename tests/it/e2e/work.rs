@@ -164,14 +164,15 @@ impl Work {
 
     /// A path where nothing stands, in a directory that is there or is made.
     fn new_path(&mut self) -> String {
-        loop {
+        // More names, where those at hand are all taken.
+        for names in 60.. {
             let dir = match self.rng.u8(..4) {
                 0 => String::new(),
                 1 => format!("dir {}/", self.rng.u8(..6)),
                 2 => format!("dir {}/{}ünter/", self.rng.u8(..6), self.rng.u8(..3)),
                 _ => self.any_dir().map_or_else(String::new, |dir| dir + "/"),
             };
-            let path = format!("{dir}file {}.dat", self.rng.u8(..60));
+            let path = format!("{dir}file {}.dat", self.rng.u32(..names));
             let is_below_file = self.files.keys().any(|file| path.starts_with(&format!("{file}/")));
             let is_below_slow = self.slow.iter().any(|slow| path.starts_with(&format!("{}/", slow.path)));
             if !is_below_file && !is_below_slow && !self.at(&path).exists() {
@@ -179,6 +180,7 @@ impl Work {
                 return path;
             }
         }
+        unreachable!("there is no end of names")
     }
 
     fn note(&mut self, path: &str, content: &[u8]) {
