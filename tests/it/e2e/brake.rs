@@ -197,7 +197,8 @@ async fn a_file_in_place_of_a_held_directory_waits_for_the_release(site: &Arc<Si
 }
 
 async fn a_folder_that_gets_another_name_for_everything_is_not_held(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, MIRROR);
+    // Time enough for a slow machine to see all of it before a batch is closed.
+    let mut rig = Rig::new(site, &format!("{MIRROR}\nbatch.quiet = \"1s\""));
     (0..24).for_each(|number| rig.write(&format!("old/{number}"), number.to_string()));
     rig.start();
     rig.settled().await;
