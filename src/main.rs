@@ -2,6 +2,11 @@
 
 use clap::Parser;
 use oxen_sync::cli::{self, Cli, Exit};
+use tikv_jemallocator::Jemalloc;
+
+/// Gives back what was used for a moment. The system's own keeps it, for each thread apart, and months of that add up.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> Exit {
     let cli = Cli::parse();
