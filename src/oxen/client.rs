@@ -60,9 +60,16 @@ pub(super) struct Inner {
     pub base: Url,
     pub host: String,
     pub silence: Duration,
+    pub making: tokio::sync::Mutex<()>,
 }
 
 impl Client {
+    /// Waits until no clone of this client makes a repository: oxen-server 0.65.2 makes one twice where two ask at once,
+    /// and loses what came into the first.
+    pub async fn making(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.making.lock().await
+    }
+
     /// Makes the client; nothing is sent yet.
     ///
     /// # Errors
@@ -121,7 +128,8 @@ impl Client {
         let http = builder.build().map_err(|_| {
             refuse("no TLS: the system's certificates cannot be read; install ca-certificates".to_owned())
         })?;
-        Ok(Self { inner: Arc::new(Inner { http, base: url, host, silence: silence_timeout }) })
+        let making = tokio::sync::Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { http, base: url, host, silence: silence_timeout, making }) })
     }
 }
 

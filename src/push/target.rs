@@ -112,6 +112,8 @@ impl Target {
 
     async fn make(&self, workspace: &str) -> Result<(), Failure> {
         let Self { client, repo, branch, .. } = self;
+        // Another folder of the same repository may be about to make it.
+        let _making = client.making().await;
         if !client.repo_exists(repo).await? {
             if !self.create_repo {
                 return Err(missing(&Missing::Repo(repo.clone())));

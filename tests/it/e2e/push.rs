@@ -15,6 +15,7 @@ use crate::support::site::Site;
 on_both! {
     push_exits_with_zero_only_when_everything_is_proved,
     two_daemons_push_to_one_branch,
+    folders_of_one_new_repository_make_it_once,
 }
 
 /// Requests that carry content or commit it.
@@ -105,6 +106,25 @@ async fn push_beside_the_service_is_refused() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("another oxen-sync uses the state directory"), "{said:?}");
     rig.stop().await;
+}
+
+async fn folders_of_one_new_repository_make_it_once(site: &Arc<Site>) {
+    let rig = Rig::new(site, "remote_dir = \"0\"");
+    rig.write("file", "0");
+    let mut text = rig.config_text().replace("remote_dir = \"\"\n", "");
+    for number in 1..6 {
+        let folder = rig.dir().join(number.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), number.to_string()).unwrap();
+        let other = rig.folder_text(&folder, &rig.repo, &format!("remote_dir = \"{number}\""));
+        text += &other.replace("remote_dir = \"\"\n", "");
+    }
+    rig.write_config(&text);
+    let said = rig.push().await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.err.matches("repository made").count(), 1, "{said:?}");
+    let wanted: Vec<_> = (0..6).map(|number| (format!("{number}/file"), number.to_string())).collect();
+    assert_eq!(site.files(&rig.repo).await, wanted);
 }
 
 async fn two_daemons_push_to_one_branch(site: &Arc<Site>) {
