@@ -333,6 +333,10 @@ impl Removals {
                 let released = pusher.blocking(move |state| {
                     // First, so that what goes counts whatever happens.
                     state.note_let_go(folder, &lately)?;
+                    if is_held {
+                        // Files may stand in the place of directories that were held.
+                        state.release_quarantine(folder)?;
+                    }
                     state.release_removals(folder, most)?;
                     state.removals_waiting(folder)
                 });
@@ -343,8 +347,6 @@ impl Removals {
                                 folder = %printable(&pusher.options.path),
                                 "no removal is held any more: all of the folder was seen, and it has not lost too much"
                             );
-                            // Files may stand in the place of directories that were held.
-                            pusher.blocking(move |state| state.release_quarantine(folder)).await?;
                             pusher.inbox.add(Hint::Tree(LocalPath::root()));
                         }
                         self.next = Some(From::Start);
