@@ -5,9 +5,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::root::{EntryKind, OpenFile};
 use super::signature::wall_ns;
-use super::{OpenError, RootDir, Signature};
+use super::{EntryKind, OpenError, OpenFile, RootDir, Signature};
 use crate::path::LocalPath;
 
 /// Read at once. Large enough that system calls do not count, small enough for a cache.

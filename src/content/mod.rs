@@ -7,11 +7,13 @@
 mod calls;
 mod digest;
 mod mounts;
+mod open_file;
 mod root;
 mod signature;
 
 pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use mounts::Mounts;
-pub use root::{DirEntry, EntryKind, OpenError, OpenFile, RootDir, RootId, is_absent, is_file};
+pub use open_file::OpenFile;
+pub use root::{DirEntry, EntryKind, OpenError, RootDir, RootId, is_absent, is_file};
 pub use signature::Signature;

@@ -1,18 +1,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
-use super::calls::Counted;
 use super::signature::token;
-use super::{Call, Calls, Mounts, Signature};
+use super::{Calls, Mounts, OpenFile, Signature};
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
@@ -69,58 +67,6 @@ pub struct DirEntry {
     pub name: OsString,
     /// What it is.
     pub kind: EntryKind,
-}
-
-/// An open regular file.
-#[derive(Debug)]
-pub struct OpenFile {
-    /// The one descriptor that everything is read from.
-    pub file: File,
-    /// Its signature when it was opened.
-    pub signature: Signature,
-    calls: Arc<Calls>,
-    /// Goes after `file`.
-    closing: Option<Call>,
-}
-
-/// To close it may take as long as any other call.
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        self.closing = Some(self.calls.begin());
-    }
-}
-
-/// Read at once where more is wanted, so that the end of it is seen to come nearer.
-const PIECE: usize = 1 << 20;
-
-impl OpenFile {
-    /// Reads from where the descriptor stands.
-    pub fn reader(&self) -> impl Read {
-        Counted { inner: &self.file, call: self.calls.begin() }
-    }
-
-    /// Fills `buffer` from `offset` on.
-    ///
-    /// # Errors
-    /// It ends before, or as the kernel says.
-    pub fn read_exact_at(&self, buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-        let call = self.calls.begin();
-        for piece in buffer.chunks_mut(PIECE) {
-            call.moved();
-            self.file.read_exact_at(piece, offset)?;
-            offset += piece.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// What the descriptor is by now.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn look(&self) -> io::Result<EntryKind> {
-        let _call = self.calls.begin();
-        Ok(kind_of(&rustix::fs::fstat(&self.file)?))
-    }
 }
 
 /// Why something below a folder cannot be opened.
@@ -293,29 +239,20 @@ impl RootDir {
     /// # Errors
     /// The directory cannot be read to its end; then nothing at all is said about it.
     pub fn read_dir(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<DirEntry>, OpenError> {
-        let call = self.calls.begin();
-        let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&fd)? {
-            call.moved();
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let name = OsStr::from_bytes(name);
-            if !mounts.is_empty() && mounts.has(&path.join(name)) {
-                entries.push(DirEntry { name: name.to_owned(), kind: EntryKind::Mount });
-                continue;
-            }
-            let kind = match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => kind_of(&stat),
-                Err(Errno::NOENT) => continue,
-                // One entry that is broken says nothing about the others.
-                Err(_) => EntryKind::Unknown,
+        self.each_name(path, |dir, name, _| {
+            let kind = if !mounts.is_empty() && mounts.has(&path.join(name)) {
+                EntryKind::Mount
+            } else {
+                match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => kind_of(&stat),
+                    Err(Errno::NOENT) => return,
+                    // One entry that is broken says nothing about the others.
+                    Err(_) => EntryKind::Unknown,
+                }
             };
             entries.push(DirEntry { name: name.to_owned(), kind });
-        }
+        })?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -326,29 +263,40 @@ impl RootDir {
     /// # Errors
     /// As [`RootDir::read_dir`].
     pub fn dirs_in(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<LocalPath>, OpenError> {
+        let mut dirs = Vec::new();
+        self.each_name(path, |dir, name, kind| {
+            if !matches!(kind, FileType::Directory | FileType::Unknown) {
+                return;
+            }
+            let below = path.join(name);
+            if mounts.has(&below) {
+                return;
+            }
+            let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| kind_of(&stat));
+            if found.is_ok_and(|kind| kind == (EntryKind::Dir { device: self.id.device })) {
+                dirs.push(below);
+            }
+        })?;
+        Ok(dirs)
+    }
+
+    /// Hands over each name in a directory, with what the directory says it is; to look at it counts as the same call.
+    fn each_name(
+        &self,
+        path: &LocalPath,
+        mut each: impl FnMut(&OwnedFd, &OsStr, FileType),
+    ) -> Result<(), OpenError> {
         let call = self.calls.begin();
         let fd = self.descend(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut dirs = Vec::new();
         for entry in Dir::read_from(&fd)? {
             call.moved();
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..")
-                || !matches!(entry.file_type(), FileType::Directory | FileType::Unknown)
-            {
-                continue;
-            }
-            let name = OsStr::from_bytes(name);
-            let below = path.join(name);
-            if mounts.has(&below) {
-                continue;
-            }
-            let found = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| kind_of(&stat));
-            if found.is_ok_and(|kind| kind == (EntryKind::Dir { device: self.id.device })) {
-                dirs.push(below);
+            if !matches!(name, b"." | b"..") {
+                each(&fd, OsStr::from_bytes(name), entry.file_type());
             }
         }
-        Ok(dirs)
+        Ok(())
     }
 
     fn descend(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
@@ -404,7 +352,7 @@ impl RootId {
     }
 }
 
-fn kind_of(stat: &Stat) -> EntryKind {
+pub(super) fn kind_of(stat: &Stat) -> EntryKind {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => EntryKind::File(Signature::of(stat)),
         FileType::Directory => EntryKind::Dir { device: stat.st_dev },
