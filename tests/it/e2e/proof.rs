@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use oxen_sync::oxen::RepoName;
 
-use crate::support::oracle::{Ledger, Oracle, differences, folder_tree};
+use crate::support::ledger::Ledger;
+use crate::support::oracle::Oracle;
 use crate::support::site::{Site, branch, file, info};
+use crate::support::tree::{differences, folder_tree};
 
 async fn site() -> (Arc<Site>, RepoName) {
     let site = Arc::new(Site::standin().await);

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::on_both;
 use crate::standin::StandIn;
-use crate::support::oracle::differences;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
+use crate::support::tree::differences;
 
 on_both! {
     push_exits_with_zero_only_when_everything_is_proved,

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::support::oracle::Ledger;
+use crate::support::ledger::Ledger;
 use crate::support::rig::Rig;
 
 /// The variable that replays a run.

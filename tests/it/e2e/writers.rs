@@ -8,9 +8,10 @@ use tokio::time::sleep;
 
 use super::on_both;
 use super::work::Work;
-use crate::support::oracle::{Ledger, Tree, differences};
+use crate::support::ledger::Ledger;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
+use crate::support::tree::{Tree, differences};
 
 on_both! {
     eight_machines_on_one_branch_lose_nothing,

@@ -1,8 +1,10 @@
 //! What tests share.
 
+pub(crate) mod ledger;
 pub(crate) mod means;
 pub(crate) mod oracle;
 pub(crate) mod real;
 pub(crate) mod rig;
 pub(crate) mod secure;
 pub(crate) mod site;
+pub(crate) mod tree;

@@ -5,9 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -17,17 +16,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use walkdir::WalkDir;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
+use super::ledger::Ledger;
 use super::site::Site;
-
-/// What the server itself says of all files of a commit together: their bytes, and how many there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sum {
-    bytes: u64,
-    files: Option<u64>,
-}
+use super::tree::{Content, Dir, Sum, Tree, join};
 
 /// Requests of one comparison under way at once.
 const AT_ONCE: usize = 8;
@@ -35,53 +28,6 @@ const AT_ONCE: usize = 8;
 /// How long a server may stumble.
 const ASK_MAX: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(20);
-
-/// Size and XXH3-128 of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Content {
-    pub(crate) size: u64,
-    pub(crate) xxh3: u128,
-}
-
-/// Every file below a directory by its path.
-pub(crate) type Tree = BTreeMap<String, Content>;
-
-/// Which contents were finished at which path, in their order. Whoever writes a file says so here before its last byte
-/// stands.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    contents: Mutex<HashMap<String, Vec<u128>>>,
-    /// Whether several machines write the same paths, so that there is no order.
-    is_shared: bool,
-}
-
-impl Ledger {
-    /// One for several machines that write the same paths.
-    pub(crate) fn shared() -> Self {
-        Self { is_shared: true, ..Self::default() }
-    }
-
-    /// `content` is about to be finished at `path`.
-    pub(crate) fn finished(&self, path: &str, content: &[u8]) {
-        self.finished_as(path, xxh3_128(content));
-    }
-
-    /// The content with this hash is about to be finished at `path`.
-    pub(crate) fn finished_as(&self, path: &str, xxh3: u128) {
-        self.contents.lock().unwrap().entry(path.to_owned()).or_default().push(xxh3);
-    }
-
-    /// How many contents were finished.
-    pub(crate) fn len(&self) -> usize {
-        self.contents.lock().unwrap().values().map(Vec::len).sum()
-    }
-
-    /// Where in the order of `path` this content was finished, from `from` on.
-    fn find(&self, path: &str, xxh3: u128, from: usize) -> Option<usize> {
-        let all = self.contents.lock().unwrap();
-        all.get(path)?.iter().skip(from).position(|known| *known == xxh3).map(|at| from + at)
-    }
-}
 
 /// What a branch and its history are compared with.
 pub(crate) struct Oracle<'a> {
@@ -97,17 +43,6 @@ enum Age {
     Old,
 }
 
-/// A directory of a commit with all below it. What did not change since the commit before is the same one.
-#[derive(Debug)]
-struct Dir {
-    /// Its hash and the last commit that changed it: with both the same, all below is.
-    version: (String, String),
-    files: BTreeMap<String, Content>,
-    dirs: BTreeMap<String, Arc<Dir>>,
-    /// Of all files below.
-    sum: Sum,
-}
-
 struct Node {
     name: String,
     kind: Kind,
@@ -116,52 +51,6 @@ struct Node {
 enum Kind {
     File(Content),
     Dir { hash: String, commit: String, size: u64 },
-}
-
-impl Sum {
-    /// Whether it can be the same as `counted`, which counts the files.
-    fn agrees(self, counted: Self) -> bool {
-        self.bytes == counted.bytes && self.files.is_none_or(|files| Some(files) == counted.files)
-    }
-}
-
-impl Dir {
-    fn new(
-        version: (String, String),
-        files: BTreeMap<String, Content>,
-        dirs: BTreeMap<String, Arc<Self>>,
-    ) -> Self {
-        let mut bytes = files.values().map(|content| content.size).sum();
-        let mut count = files.len() as u64;
-        for dir in dirs.values() {
-            bytes += dir.sum.bytes;
-            count += dir.sum.files.unwrap_or(0);
-        }
-        Self { version, files, dirs, sum: Sum { bytes, files: Some(count) } }
-    }
-
-    /// Its files below `path` that `before` does not have in the same version of a directory.
-    fn files_not_in(&self, before: Option<&Self>, path: &str, found: &mut Vec<(String, Content)>) {
-        found.extend(self.files.iter().map(|(name, content)| (join(path, name), *content)));
-        for (name, dir) in &self.dirs {
-            let before = before.and_then(|before| before.dirs.get(name));
-            if !before.is_some_and(|before| Arc::ptr_eq(before, dir)) {
-                dir.files_not_in(before.map(AsRef::as_ref), &join(path, name), found);
-            }
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.files == other.files
-            && self.dirs.len() == other.dirs.len()
-            && self.dirs.iter().zip(&other.dirs).all(|((name, dir), (other_name, other))| {
-                name == other_name && (Arc::ptr_eq(dir, other) || dir.is_same(other))
-            })
-    }
-}
-
-fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
 impl Oracle<'_> {
@@ -454,55 +343,4 @@ fn node(entry: &Value) -> Node {
         Kind::File(Content { size: entry["size"].as_u64().expect("a file has a size"), xxh3 })
     };
     Node { name: text(&entry["filename"]), kind }
-}
-
-/// Every regular file of a folder that is not left out, below `prefix`.
-///
-/// # Panics
-/// Where a name that is not left out is not UTF-8: it cannot be on a branch.
-pub(crate) fn folder_tree(folder: &Path, prefix: &str, leaves_out: impl Fn(&[u8]) -> bool) -> Tree {
-    let mut tree = Tree::new();
-    for entry in WalkDir::new(folder) {
-        let entry = entry.expect("the folder can be walked");
-        let path = entry.path().strip_prefix(folder).expect("it lies below").as_os_str();
-        if !entry.file_type().is_file() || leaves_out(path.as_bytes()) {
-            continue;
-        }
-        let path = path.to_str().unwrap_or_else(|| panic!("{path:?} is not UTF-8 and is not left out"));
-        let path = if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
-        tree.insert(path, content_of(entry.path()));
-    }
-    tree
-}
-
-fn content_of(file: &Path) -> Content {
-    let mut file = File::open(file).expect("the file can be opened");
-    let (mut hash, mut size, mut chunk) = (Xxh3::new(), 0, vec![0; 1 << 18]);
-    loop {
-        match file.read(&mut chunk).expect("the file can be read") {
-            0 => return Content { size, xxh3: hash.digest128() },
-            len => {
-                hash.update(&chunk[..len]);
-                size += len as u64;
-            }
-        }
-    }
-}
-
-/// What keeps `found` from being `wanted`, in a few lines; `None` where nothing does. Files besides the wanted ones
-/// count only where `exact`.
-pub(crate) fn differences(wanted: &Tree, found: &Tree, exact: bool) -> Option<String> {
-    let missing =
-        wanted.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("missing {path:?}"));
-    let other = wanted.iter().filter_map(|(path, content)| {
-        let by = found.get(path).filter(|found| *found != content)?;
-        Some(format!("other content at {path:?}: {} bytes there, {} here", by.size, content.size))
-    });
-    let extra = found
-        .keys()
-        .filter(|path| exact && !wanted.contains_key(*path))
-        .map(|path| format!("extra {path:?}"));
-    let all: Vec<String> = missing.chain(other).chain(extra).collect();
-    let shown: Vec<&str> = all.iter().take(20).map(String::as_str).collect();
-    (!all.is_empty()).then(|| format!("{} paths differ:\n  {}", all.len(), shown.join("\n  ")))
 }

@@ -14,8 +14,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::oracle::{Ledger, Oracle, Tree, differences, folder_tree};
+use super::ledger::Ledger;
+use super::oracle::Oracle;
 use super::site::{Site, branch};
+use super::tree::{Tree, differences, folder_tree};
 
 /// The longest that anything is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
