@@ -92,8 +92,9 @@ async fn a_state_disk_that_fills_up_is_told_and_costs_time_and_no_file() {
     rig.write("0/more", "killed");
     rig.until_status("it is told again", is_told).await;
     rig.kill();
+    let said = rig.log().lines().count();
     rig.start();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.until("it has met the full disk", |rig| rig.log().lines().count() > said + 1).await;
     drop(filler);
     if rig.status().await.is_none() {
         // It may have ended, since there was no room to begin with; systemd starts it again.

@@ -15,9 +15,12 @@ use tokio::time::sleep;
 
 use crate::standin::{Action, Rule};
 use crate::support::means::{Mount, is_root, leave_out};
-use crate::support::oracle::folder_tree;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
+use crate::support::tree::folder_tree;
+
+/// The repository of a folder that hangs.
+const HUNG: &str = "e2e/hung";
 
 /// A rig whose folder is seen through FUSE, and the directory behind it; `None` where there is no FUSE.
 async fn through_fuse(keys: &str) -> Option<(Rig, PathBuf, Mount)> {
@@ -108,17 +111,27 @@ async fn a_fuse_mount_that_breaks_removes_nothing_and_comes_back() {
     drop(mount);
 }
 
-/// Whoever serves the folder's files stands still, and with it every call that asks for one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_hangs_is_told_and_holds_up_neither_other_folders_nor_a_stop() {
-    let mut rig = Rig::new(&Arc::new(Site::standin().await), "");
+/// A rig with a second folder that is seen through FUSE, and nothing in it; the directory behind that, and the folder.
+/// `None` where there is no FUSE.
+fn beside_fuse(site: &Arc<Site>, keys: &str, hung_keys: &str) -> Option<(Rig, PathBuf, PathBuf, Mount)> {
+    let mut rig = Rig::new(site, keys);
     rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
     let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
     fs::create_dir(&behind).unwrap();
     fs::create_dir(&hung).unwrap();
-    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
-    let second = rig.folder_text(&hung, &"e2e/hung".parse().unwrap(), "rescan_interval = \"1s\"");
+    let mount = Mount::fuse(&behind, &hung)?;
+    let second = rig.folder_text(&hung, &HUNG.parse().unwrap(), hung_keys);
     rig.write_config(&(rig.config_text() + &second));
+    Some((rig, behind, hung, mount))
+}
+
+/// Whoever serves the folder's files stands still, and with it every call that asks for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_hangs_is_told_and_holds_up_neither_other_folders_nor_a_stop() {
+    let site = Arc::new(Site::standin().await);
+    let Some((mut rig, behind, hung, mount)) = beside_fuse(&site, "", "rescan_interval = \"1s\"") else {
+        return;
+    };
     rig.write("a", "1");
     fs::write(behind.join("b"), "2").unwrap();
     rig.start();
@@ -170,15 +183,10 @@ async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() 
     const FILES: u8 = 32;
     let site = Arc::new(Site::standin().await);
     let gate = site.gate();
-    let mut rig = Rig::new(&site, "");
-    rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
-    let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
-    fs::create_dir(&behind).unwrap();
-    fs::create_dir(&hung).unwrap();
-    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
-    let second = rig.folder_text(&hung, &"e2e/hung-sending".parse().unwrap(), "rescan_interval = \"1s\"");
-    let text = rig.config_text().replace("connect_timeout", "concurrency = 8\nconnect_timeout");
-    rig.write_config(&(text + &second));
+    let Some((mut rig, behind, hung, mount)) = beside_fuse(&site, "", "rescan_interval = \"1s\"") else {
+        return;
+    };
+    rig.write_config(&rig.config_text().replace("connect_timeout", "concurrency = 8\nconnect_timeout"));
     let many = rig.dir().join("many");
     fs::create_dir(&many).unwrap();
     (0..FILES).for_each(|n| fs::write(many.join(n.to_string()), vec![n; 1 << 20]).unwrap());
@@ -187,7 +195,7 @@ async fn a_folder_that_hangs_while_it_is_sent_keeps_no_memory_from_the_others() 
         report.folders.iter().all(|folder| folder.state == FolderState::Watching)
     })
     .await;
-    gate.fault(Rule::on(Op::OpenWorkspace, Action::Delay(Duration::from_secs(1))).path("hung-sending"));
+    gate.fault(Rule::on(Op::OpenWorkspace, Action::Delay(Duration::from_secs(1))).path("hung"));
     let before = gate.count(Op::OpenWorkspace).requests;
     fs::rename(&many, behind.join("many")).unwrap();
     gate.until("it is on its way", |gate| gate.count(Op::OpenWorkspace).requests > before).await;
@@ -239,14 +247,9 @@ async fn a_file_that_someone_writes_where_it_hangs_holds_up_no_folder_elsewhere(
 /// It is no reason to wait for ever, for whoever calls them in a script.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_and_push_end_when_a_folder_hangs() {
-    let mut rig = Rig::new(&Arc::new(Site::standin().await), "create_repo = true");
-    rig.set_env("OXEN_SYNC_SILENCE_MS", "2000");
-    let (behind, hung) = (rig.dir().join("behind"), rig.dir().join("hung"));
-    fs::create_dir(&behind).unwrap();
-    fs::create_dir(&hung).unwrap();
-    let Some(mount) = Mount::fuse(&behind, &hung) else { return };
-    let second = rig.folder_text(&hung, &"e2e/hung-once".parse().unwrap(), "create_repo = true");
-    rig.write_config(&(rig.config_text() + &second));
+    let site = Arc::new(Site::standin().await);
+    let create = "create_repo = true";
+    let Some((rig, _behind, hung, mount)) = beside_fuse(&site, create, create) else { return };
     rig.write("a", "1");
     let server = Stopped::serving(&hung).await;
     let check = rig.run(&["check".as_ref()]).await;

@@ -10,7 +10,6 @@ use crate::support::site::Site;
 
 const FILES: usize = 20_000;
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The sources of Rust crates: what `cargo` keeps on every machine that built this.
 fn sources() -> PathBuf {
@@ -24,6 +23,7 @@ fn sources() -> PathBuf {
 async fn long_a_real_source_tree_stands_on_the_branch() {
     let Some(site) = Site::real().await else { return };
     let mut rig = Rig::new(&Arc::new(site), "default_excludes = false");
+    rig.patience = WAIT_MAX;
     let (mut files, mut bytes) = (0, 0);
     let tree =
         WalkDir::new(sources()).sort_by_file_name().into_iter().map(|entry| entry.expect("it can be read"));
@@ -37,12 +37,8 @@ async fn long_a_real_source_tree_stands_on_the_branch() {
     assert_eq!(files, FILES, "the crates built here have too few files");
     let start = Instant::now();
     rig.start();
-    // The service takes a moment before it answers.
-    let pushed = async |rig: &Rig| rig.status().await.map_or(0, |report| report.folders[0].files);
-    while pushed(&rig).await < i64::try_from(files).unwrap() {
-        assert!(start.elapsed() < WAIT_MAX, "{}", rig.log());
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    let files_wanted = i64::try_from(files).unwrap();
+    rig.until_status("all of it is pushed", |report| report.folders[0].files >= files_wanted).await;
     let (taken, peak) = (start.elapsed(), rig.peak_memory_kib());
     let commits = rig.assert_all_holds().await;
     let mib = bytes >> 20;
