@@ -1,0 +1,88 @@
+//! The rows: what is measured, what it is compared with, and what it is to reach.
+
+mod push;
+mod scan;
+mod service;
+
+use std::path::{Path, PathBuf};
+
+use crate::contest::{Bench, Result};
+
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) goal: &'static str,
+    pub(crate) run: fn(&mut Bench) -> Result<()>,
+}
+
+pub(crate) const ALL: &[Row] = &[
+    Row {
+        name: "small",
+        what: "10,000 files of 4 KiB in 100 directories into a new repository, from nothing to proved",
+        goal: "at most 0.85 of Oxen's client and 1.1 of requests made by hand",
+        run: push::small,
+    },
+    Row {
+        name: "changed",
+        what: "the same 10,000 files, one in 100 changed",
+        goal: "at most 1.3 of what the server needs for 100 files",
+        run: push::changed,
+    },
+    Row {
+        name: "large",
+        what: "one file of 2 GiB",
+        goal: "at most 1.15 of curl's multipart; 64 MiB",
+        run: push::large,
+    },
+    Row {
+        name: "rescan",
+        what: "1,000,000 unchanged files in 10,000 directories",
+        goal: "at most 1.5 of find -printf; 64 MiB",
+        run: scan::rescan,
+    },
+    Row {
+        name: "hash",
+        what: "1 GiB for each core, in memory already",
+        goal: "at most 1.11 of openssl dgst -sha256 on each core",
+        run: scan::hash,
+    },
+    Row {
+        name: "start",
+        what: "the service until it says that it is ready, 1,000,000 known files",
+        goal: "at most 2 of the rescan",
+        run: service::start,
+    },
+    Row {
+        name: "idle",
+        what: "the service with 1,000,000 known files and nothing to do, for a minute",
+        goal: "at most 0.1 % of a core; 96 MiB",
+        run: service::idle,
+    },
+    Row {
+        name: "latency",
+        what: "from a file's close to its being on the branch, beyond the quiet times",
+        goal: "median at most 50 ms",
+        run: service::latency,
+    },
+    Row {
+        name: "flood",
+        what: "100,000 files made at full speed by four writers",
+        goal: "none missed; 128 MiB; at most one rescan",
+        run: service::flood,
+    },
+];
+
+/// A config with one folder, and a state of its own.
+pub(crate) fn config(bench: &mut Bench, folder: &Path, repo: &str, keys: &str) -> Result<PathBuf> {
+    let dir = bench.place("rig");
+    std::fs::create_dir_all(&dir)?;
+    let url = bench.server()?.url();
+    let text = format!(
+        "state_dir = {:?}\n[server]\nurl = {url:?}\n[author]\nname = \"bench\"\nemail = \"bench@localhost\"\n\
+         [[folder]]\npath = {folder:?}\nrepo = {repo:?}\n{keys}\n",
+        dir.join("state"),
+    );
+    let file = dir.join("oxen-sync.toml");
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
