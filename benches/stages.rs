@@ -143,17 +143,15 @@ fn scanning(c: &mut Criterion) {
         });
     });
     group.finish();
-    let reader = state.reader().expect("the state can be read");
+    let mut readers = [(); 2].map(|()| state.reader().expect("the state can be read"));
     let cancel = CancellationToken::new();
-    let scan =
-        Scan { root: &root, filter: &filter, reader: &reader, folder: key, watch: None, cancel: &cancel };
+    let scan = Scan { root: &root, filter: &filter, folder: key, watch: None, cancel: &cancel };
     let mut group = c.benchmark_group("scan");
     group.throughput(Throughput::Elements(FILES as u64));
     group.bench_function("unchanged files", |b| {
         b.iter(|| {
-            let mut report =
-                |finding: Finding| -> ControlFlow<()> { panic!("nothing differs, but {finding:?}") };
-            scan.run(&LocalPath::root(), &mut report).expect("the state can be read")
+            let report = |finding: Finding| -> ControlFlow<()> { panic!("nothing differs, but {finding:?}") };
+            scan.run(&mut readers, &LocalPath::root(), &report).expect("the state can be read")
         });
     });
     group.finish();

@@ -81,7 +81,7 @@ impl Bench {
 
     /// Lets time pass.
     pub(crate) fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// A name nobody else has.

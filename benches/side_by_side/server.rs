@@ -40,7 +40,7 @@ impl Server {
                 return Err("oxen-server does not start".into());
             }
             // Nothing tells when it listens but itself.
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(20)));
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
         }
         Ok(server)
     }

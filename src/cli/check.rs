@@ -247,8 +247,8 @@ fn look_through(folder: &Folder, calls: &Arc<Calls>) -> Result<Contents, String>
                 continue;
             }
         };
-        for entry in entries {
-            let path = dir.join(&entry.name);
+        for entry in entries.iter() {
+            let path = dir.join(entry.name);
             match entry.kind {
                 EntryKind::File(_) if filter.excludes_file(&path) => {}
                 EntryKind::File(_) => {

@@ -6,6 +6,7 @@
 
 mod calls;
 mod digest;
+mod dir_entries;
 mod mounts;
 mod open_file;
 mod root;
@@ -13,7 +14,8 @@ mod signature;
 
 pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
+pub use dir_entries::{DirEntries, DirEntry};
 pub use mounts::Mounts;
 pub use open_file::OpenFile;
-pub use root::{DirEntry, EntryKind, OpenError, RootDir, RootId, is_absent, is_file};
+pub use root::{EntryKind, OpenError, RootDir, RootId, is_absent, is_file};
 pub use signature::Signature;

@@ -1,4 +1,4 @@
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Statx
 use rustix::io::Errno;
 
 use super::signature::token;
-use super::{Calls, Mounts, OpenFile, Signature};
+use super::{Calls, DirEntries, Mounts, OpenFile, Signature};
 use crate::path::LocalPath;
 
 /// A folder held open, so that everything below is reached through it and nothing outside of it can be.
@@ -58,15 +58,6 @@ pub enum EntryKind {
     Mount,
     /// Something that cannot be looked at.
     Unknown,
-}
-
-/// One name in a directory.
-#[derive(Debug, Clone)]
-pub struct DirEntry {
-    /// The name alone.
-    pub name: OsString,
-    /// What it is.
-    pub kind: EntryKind,
 }
 
 /// Why something below a folder cannot be opened.
@@ -233,13 +224,13 @@ impl RootDir {
         }
     }
 
-    /// The names in the directory `path`, sorted by their bytes. An entry that vanishes meanwhile is left out, and one of
+    /// What stands in the directory `path`. An entry that vanishes meanwhile is left out, and one of
     /// `mounts` is not looked at: what is mounted there may never answer.
     ///
     /// # Errors
     /// The directory cannot be read to its end; then nothing at all is said about it.
-    pub fn read_dir(&self, path: &LocalPath, mounts: &Mounts) -> Result<Vec<DirEntry>, OpenError> {
-        let mut entries = Vec::new();
+    pub fn read_dir(&self, path: &LocalPath, mounts: &Mounts) -> Result<DirEntries, OpenError> {
+        let mut entries = DirEntries::default();
         self.each_name(path, |dir, name, _| {
             let kind = if !mounts.is_empty() && mounts.has(&path.join(name)) {
                 EntryKind::Mount
@@ -251,9 +242,9 @@ impl RootDir {
                     Err(_) => EntryKind::Unknown,
                 }
             };
-            entries.push(DirEntry { name: name.to_owned(), kind });
+            entries.push(name, kind);
         })?;
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries.sort();
         Ok(entries)
     }
 
@@ -459,6 +450,6 @@ mod tests {
             RootDir::open(folder.path()).unwrap().read_dir(&LocalPath::root(), &Mounts::default()).unwrap();
         let names: Vec<_> = entries.iter().map(|e| e.name.to_str().unwrap()).collect();
         assert_eq!(names, ["Z", "a", "b", "sub"]);
-        assert!(matches!(entries[3].kind, EntryKind::Dir { .. }));
+        assert!(matches!(entries.get(3).unwrap().kind, EntryKind::Dir { .. }));
     }
 }

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
@@ -92,10 +93,19 @@ impl Filter {
 
     /// Whether the file is left out.
     pub fn excludes_file(&self, file: &LocalPath) -> bool {
-        self.excluded(file, false)
-            || self.include.as_ref().is_some_and(|include| {
-                !include.matched_path_or_any_parents(file.as_path(), false).is_ignore()
-            })
+        self.excluded(file, false) || self.is_not_included(file)
+    }
+
+    /// Whether the file `name` in `dir` is left out, where `dir` is known not to be. Quicker than to ask for it alone.
+    pub fn excludes_file_in(&self, dir: &LocalPath, name: &OsStr) -> bool {
+        let file = dir.join(name);
+        self.exclude.matched(file.as_path(), false).is_ignore() || self.is_not_included(&file)
+    }
+
+    fn is_not_included(&self, file: &LocalPath) -> bool {
+        self.include
+            .as_ref()
+            .is_some_and(|include| !include.matched_path_or_any_parents(file.as_path(), false).is_ignore())
     }
 
     fn excluded(&self, path: &LocalPath, is_dir: bool) -> bool {

@@ -1,16 +1,19 @@
 //! The look that finds what events missed: a walk that compares each directory with what is known of it.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 
 use tokio_util::sync::CancellationToken;
 
+use super::walk::Walk;
 use super::{Filter, TreeWatch};
-use crate::content::{DirEntry, EntryKind, Mounts, OpenError, RootDir, Signature};
+use crate::content::{DirEntries, DirEntry, EntryKind, Mounts, OpenError, RootDir, Signature};
 use crate::path::LocalPath;
 use crate::state::{FolderKey, KnownFile, Presence, Reader, StateError};
 
-/// What a scan reports, one by one, in the order of the walk.
+/// What a scan reports, one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// A file that differs from what is known, or is not known.
@@ -53,9 +56,7 @@ pub struct Scan<'a> {
     pub root: &'a RootDir,
     /// What counts in it.
     pub filter: &'a Filter,
-    /// What is known of it.
-    pub reader: &'a Reader,
-    /// Its number there.
+    /// Its number in the state.
     pub folder: FolderKey,
     /// Watches each directory before it is listed; `None` where nothing is watched.
     pub watch: Option<&'a TreeWatch>,
@@ -63,194 +64,299 @@ pub struct Scan<'a> {
     pub cancel: &'a CancellationToken,
 }
 
+/// Takes a finding in; it may wait, and may end the scan.
+pub type Report<'a> = &'a (dyn Fn(Finding) -> ControlFlow<()> + Sync);
+
 /// A link is not followed: what it points to may lie outside, or be stored twice.
 const SYMLINK: &str = "a symlink; symlinks are not followed";
 const SPECIAL: &str = "a socket, pipe or device, no file";
 pub(super) const MOUNT: &str = "another filesystem is mounted here; add a folder of its own to sync it";
 
 impl Scan<'_> {
-    /// Looks at everything from `start` on down. `report` may wait, and may end the scan.
+    /// Looks at everything from `start` on down, on as many threads as there are `readers` of what is known of the folder.
+    /// The findings of one directory come in its order, those of different ones in any.
     ///
     /// # Errors
     /// The state cannot be read. What the filesystem refuses is a finding.
     pub fn run(
         &self,
+        readers: &mut [Reader],
         start: &LocalPath,
-        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+        report: Report<'_>,
     ) -> Result<ScanSummary, ScanError> {
-        let mut summary = ScanSummary { complete: true, ..ScanSummary::default() };
-        let mut visited = HashSet::new();
-        // Directories whose content is there and was not seen.
-        let mut hidden = HashSet::new();
-        let mut stack = vec![start.clone()];
         let mounts = Mounts::below(self.root);
-        while let Some(dir) = stack.pop() {
-            if self.cancel.is_cancelled() {
-                summary.complete = false;
-                return Ok(summary);
-            }
-            if let Some(watch) = self.watch {
-                watch.cover_one(&dir);
-            }
-            let entries = match self.root.read_dir(&dir, &mounts) {
-                Ok(entries) => entries,
-                // It went away, or something else took its name: what was known in it is gone.
-                Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
-                Err(OpenError::Mounted) => {
-                    hidden.insert(dir.clone());
-                    if report(Finding::Skipped(dir, MOUNT)).is_break() {
-                        summary.complete = false;
-                        return Ok(summary);
-                    }
-                    continue;
-                }
-                Err(error) => {
-                    summary.complete = false;
-                    hidden.insert(dir.clone());
-                    if report(Finding::Unreadable(dir, error.to_string())).is_break() {
-                        return Ok(summary);
-                    }
-                    continue;
-                }
-            };
-            summary.dirs += 1;
-            let known = self.reader.files_in(self.folder, &dir)?;
-            let below_from = stack.len();
-            let mut seen = Seen { stack: &mut stack, hidden: &mut hidden, summary: &mut summary };
-            if self.compare(&dir, entries, known, &mut seen, report).is_break() {
-                summary.complete = false;
-                return Ok(summary);
-            }
-            // Depth first and in order, so that memory holds one path of siblings and no more.
-            stack[below_from..].reverse();
-            visited.insert(dir);
+        let walk = Walk::from(start.clone());
+        let Some((reader, others)) = readers.split_first_mut() else { return Ok(ScanSummary::default()) };
+        let work = |reader: &mut Reader| self.work(&walk, reader, &mounts, report);
+        let ends: Vec<_> = std::thread::scope(|scope| {
+            let work = &work;
+            let others: Vec<_> = others.iter_mut().map(|reader| scope.spawn(move || work(reader))).collect();
+            let own = work(reader);
+            let joined = others
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked)));
+            std::iter::once(own).chain(joined).collect()
+        });
+        let mut all = Seen::default();
+        for end in ends {
+            all.add(end?);
         }
-        if self.report_vanished(start, &visited, &hidden, report)?.is_break() {
+        let mut summary = all.summary;
+        summary.complete = !walk.has_ended() && !self.cancel.is_cancelled() && all.unseen == 0;
+        if !walk.has_ended() && self.report_vanished(reader, start, &all, report)?.is_break() {
             summary.complete = false;
         }
         Ok(summary)
     }
 
-    /// Walks the sorted names of a directory and the sorted rows known of it side by side.
+    /// Lists directories until none is left.
+    fn work(
+        &self,
+        walk: &Walk,
+        reader: &Reader,
+        mounts: &Mounts,
+        report: Report<'_>,
+    ) -> Result<Seen, ScanError> {
+        let mut seen = Seen::default();
+        while let Some(mut dir) = walk.next() {
+            let listed = if self.cancel.is_cancelled() {
+                Ok(ControlFlow::Break(()))
+            } else {
+                self.list(dir.path(), reader, mounts, &mut seen, report)
+            };
+            match listed {
+                Ok(ControlFlow::Continue(below)) => dir.found(below),
+                Ok(ControlFlow::Break(())) => walk.end(),
+                Err(error) => {
+                    walk.end();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Compares one directory with what is known of it; returns the directories in it.
+    fn list(
+        &self,
+        dir: &LocalPath,
+        reader: &Reader,
+        mounts: &Mounts,
+        seen: &mut Seen,
+        report: Report<'_>,
+    ) -> Result<ControlFlow<(), Vec<LocalPath>>, ScanError> {
+        if self.filter.excludes_dir(dir) {
+            return Ok(ControlFlow::Continue(Vec::new()));
+        }
+        if let Some(watch) = self.watch {
+            watch.cover_one(dir);
+        }
+        let entries = match self.root.read_dir(dir, mounts) {
+            Ok(entries) => entries,
+            // It went away, or something else took its name: what was known in it is gone.
+            Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => {
+                return Ok(ControlFlow::Continue(Vec::new()));
+            }
+            Err(error) => {
+                seen.hidden.push(dir.clone());
+                let finding = match error {
+                    OpenError::Mounted => Finding::Skipped(dir.clone(), MOUNT),
+                    error => {
+                        seen.unseen += 1;
+                        Finding::Unreadable(dir.clone(), error.to_string())
+                    }
+                };
+                return Ok(report(finding).map_continue(|()| Vec::new()));
+            }
+        };
+        seen.summary.dirs += 1;
+        let differing = self.compare(dir, &entries, reader, seen)?;
+        let mut below = Vec::new();
+        for difference in differing {
+            let told = match difference {
+                Difference::Gone(name) => report(Finding::Gone(dir.join(OsStr::from_bytes(&name)))),
+                Difference::Entry { index, was_here } => match entries.get(index) {
+                    Some(entry) => self.tell(dir, entry, was_here, &mut below, seen, report),
+                    None => ControlFlow::Continue(()),
+                },
+            };
+            if told.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        seen.visited.push(dir.clone());
+        // The last found is handed out first: depth first, so that memory holds one path of siblings and no more.
+        below.reverse();
+        Ok(ControlFlow::Continue(below))
+    }
+
+    /// Walks the sorted names of a directory and the sorted rows known of it side by side. Files that are as they are known
+    /// are counted here and not told.
     fn compare(
         &self,
         dir: &LocalPath,
-        entries: Vec<DirEntry>,
-        known: Vec<KnownFile>,
-        seen: &mut Seen<'_>,
-        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+        entries: &DirEntries,
+        reader: &Reader,
+        seen: &mut Seen,
+    ) -> Result<Vec<Difference>, StateError> {
+        let mut differing = Vec::new();
+        let mut next = 0;
+        let mut note = |index, entry: DirEntry<'_>, known: Option<KnownFile>, differing: &mut Vec<_>| {
+            if let EntryKind::File(signature) = entry.kind {
+                if self.filter.excludes_file_in(dir, entry.name) {
+                    seen.summary.excluded += 1;
+                    return;
+                }
+                seen.summary.files += 1;
+                seen.summary.bytes += signature.size;
+                let is_as_known = |known: KnownFile| {
+                    known.signature == Some(signature) && !known.racy && known.presence == Presence::Here
+                };
+                if known.is_some_and(is_as_known) {
+                    return;
+                }
+            }
+            let was_here = known.is_some_and(|known| known.can_go());
+            differing.push(Difference::Entry { index, was_here });
+        };
+        reader.each_file_in(self.folder, dir, |name, known| {
+            while let Some(entry) = entries.get(next).filter(|entry| entry.name.as_bytes() < name) {
+                note(next, entry, None, &mut differing);
+                next += 1;
+            }
+            match entries.get(next).filter(|entry| entry.name.as_bytes() == name) {
+                Some(entry) => {
+                    note(next, entry, Some(known), &mut differing);
+                    next += 1;
+                }
+                None if self.has_gone(dir, name, known) => differing.push(Difference::Gone(name.to_vec())),
+                None => {}
+            }
+        })?;
+        while let Some(entry) = entries.get(next) {
+            note(next, entry, None, &mut differing);
+            next += 1;
+        }
+        Ok(differing)
+    }
+
+    /// Reports what stands at a name, where that is no file that is as it is known.
+    fn tell(
+        &self,
+        dir: &LocalPath,
+        entry: DirEntry<'_>,
+        was_here: bool,
+        below: &mut Vec<LocalPath>,
+        seen: &mut Seen,
+        report: Report<'_>,
     ) -> ControlFlow<()> {
-        let Seen { stack, hidden, summary } = seen;
-        let mut known = known.into_iter().peekable();
-        for entry in entries {
-            let name = entry.name.as_encoded_bytes();
-            while let Some(row) = known.next_if(|row| row.name.as_slice() < name) {
-                self.report_gone(dir, &row, report)?;
-            }
-            let row = known.next_if(|row| row.name == name);
-            let path = dir.join(&entry.name);
-            match entry.kind {
-                EntryKind::File(signature) => {
-                    if self.filter.excludes_file(&path) {
-                        summary.excluded += 1;
-                        continue;
-                    }
-                    summary.files += 1;
-                    summary.bytes += signature.size;
-                    let unchanged = row.is_some_and(|row| {
-                        row.signature == Some(signature) && !row.racy && row.presence == Presence::Here
-                    });
-                    if !unchanged {
-                        report(Finding::Differs(path, signature))?;
-                    }
-                    continue;
-                }
-                EntryKind::Dir { device } if device == self.root.id().device => {
-                    if self.filter.excludes_dir(&path) {
-                        summary.excluded += 1;
-                    } else {
-                        stack.push(path);
-                    }
-                }
-                EntryKind::Dir { .. } | EntryKind::Mount if self.filter.excludes_dir(&path) => {}
-                EntryKind::Dir { .. } => {
-                    hidden.insert(path.clone());
-                    report(Finding::Skipped(path, MOUNT))?;
-                }
-                EntryKind::Mount => {
-                    hidden.insert(path.clone());
-                    report(Finding::Skipped(path, MOUNT))?;
-                    // Also over a file: what was known there is hidden and not gone.
-                    continue;
-                }
-                EntryKind::Symlink if self.filter.excludes_file(&path) => {}
-                EntryKind::Symlink => report(Finding::Skipped(path, SYMLINK))?,
-                EntryKind::Special if self.filter.excludes_file(&path) => {}
-                EntryKind::Special => report(Finding::Skipped(path, SPECIAL))?,
-                EntryKind::Unknown => {
-                    // It may be a directory.
-                    hidden.insert(path.clone());
-                    summary.complete = false;
-                    report(Finding::Unreadable(path, "it cannot be looked at".to_owned()))?;
-                    continue;
+        let path = dir.join(entry.name);
+        match entry.kind {
+            EntryKind::File(signature) => return report(Finding::Differs(path, signature)),
+            EntryKind::Dir { device } if device == self.root.id().device => {
+                if self.filter.excludes_dir(&path) {
+                    seen.summary.excluded += 1;
+                } else {
+                    below.push(path.clone());
                 }
             }
-            if let Some(row) = row {
-                self.report_gone(dir, &row, report)?;
+            EntryKind::Dir { .. } | EntryKind::Mount if self.filter.excludes_dir(&path) => {}
+            EntryKind::Dir { .. } => {
+                seen.hidden.push(path.clone());
+                report(Finding::Skipped(path.clone(), MOUNT))?;
+            }
+            EntryKind::Mount => {
+                seen.hidden.push(path.clone());
+                // Also over a file: what was known there is hidden and not gone.
+                return report(Finding::Skipped(path, MOUNT));
+            }
+            EntryKind::Symlink | EntryKind::Special if self.filter.excludes_file(&path) => {}
+            EntryKind::Symlink => report(Finding::Skipped(path.clone(), SYMLINK))?,
+            EntryKind::Special => report(Finding::Skipped(path.clone(), SPECIAL))?,
+            EntryKind::Unknown => {
+                // It may be a directory.
+                seen.hidden.push(path.clone());
+                seen.unseen += 1;
+                return report(Finding::Unreadable(path, "it cannot be looked at".to_owned()));
             }
         }
-        for row in known {
-            self.report_gone(dir, &row, report)?;
+        if was_here && !self.filter.excludes_file(&path) {
+            report(Finding::Gone(path))?;
         }
         ControlFlow::Continue(())
     }
 
-    fn report_gone(
-        &self,
-        dir: &LocalPath,
-        row: &KnownFile,
-        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let path = dir.join(std::os::unix::ffi::OsStrExt::from_bytes(row.name.as_slice()));
-        // A file that was only listed on the branch was never here; one that a changed filter hides is not gone.
-        let is_told = matches!(row.presence, Presence::Kept | Presence::Waiting);
-        if is_told || row.signature.is_none() || self.filter.excludes_file(&path) {
-            return ControlFlow::Continue(());
-        }
-        report(Finding::Gone(path))
+    /// Whether a file that is known, and that the folder has no more, is news; one that a changed filter hides is not.
+    fn has_gone(&self, dir: &LocalPath, name: &[u8], known: KnownFile) -> bool {
+        known.can_go() && !self.filter.excludes_file(&dir.join(OsStr::from_bytes(name)))
     }
 
-    /// Reports what is known in directories below `start` that the walk did not come to. Below a directory that was not
-    /// seen, nothing is known to be gone.
+    /// Reports what is known in directories at and below `start` that the walk did not come to. Below a directory that was
+    /// not seen, nothing is known to be gone.
     fn report_vanished(
         &self,
+        reader: &Reader,
         start: &LocalPath,
-        visited: &HashSet<LocalPath>,
-        hidden: &HashSet<LocalPath>,
-        report: &mut dyn FnMut(Finding) -> ControlFlow<()>,
+        seen: &Seen,
+        report: Report<'_>,
     ) -> Result<ControlFlow<()>, ScanError> {
-        for dir in self.reader.dirs_below(self.folder, start)? {
+        let visited: HashSet<&LocalPath> = seen.visited.iter().collect();
+        let hidden: HashSet<&LocalPath> = seen.hidden.iter().collect();
+        let mut next = Some(start.clone());
+        while let Some(dir) = next {
             let is_hidden = || hidden.contains(&dir) || ancestors(&dir).any(|above| hidden.contains(&above));
-            if visited.contains(&dir) || self.filter.excludes_dir(&dir) || is_hidden() {
-                continue;
-            }
-            for row in self.reader.files_in(self.folder, &dir)? {
-                if self.report_gone(&dir, &row, report).is_break() {
-                    return Ok(ControlFlow::Break(()));
+            if !visited.contains(&dir) && !self.filter.excludes_dir(&dir) && !is_hidden() {
+                let mut gone = Vec::new();
+                reader.each_file_in(self.folder, &dir, |name, known| {
+                    if self.has_gone(&dir, name, known) {
+                        gone.push(dir.join(OsStr::from_bytes(name)));
+                    }
+                })?;
+                for path in gone {
+                    if report(Finding::Gone(path)).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
+            let after = (dir != *start).then_some(&dir);
+            next = reader.next_dir(self.folder, start, after)?;
         }
         Ok(ControlFlow::Continue(()))
     }
 }
 
-/// What a walk has come to.
-struct Seen<'a> {
-    /// Directories still to be listed.
-    stack: &'a mut Vec<LocalPath>,
+/// Where a directory is not as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Difference {
+    /// The entry with this index; a file of its name may have been here before.
+    Entry { index: usize, was_here: bool },
+    /// A known file that no entry has the name of.
+    Gone(Vec<u8>),
+}
+
+/// What a thread has come to.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Directories that were listed.
+    visited: Vec<LocalPath>,
     /// Directories whose content is there and was not seen.
-    hidden: &'a mut HashSet<LocalPath>,
-    summary: &'a mut ScanSummary,
+    hidden: Vec<LocalPath>,
+    /// What could not be looked at.
+    unseen: u64,
+    summary: ScanSummary,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.visited.extend(other.visited);
+        self.hidden.extend(other.hidden);
+        self.unseen += other.unseen;
+        let (all, more) = (&mut self.summary, other.summary);
+        all.files += more.files;
+        all.bytes += more.bytes;
+        all.dirs += more.dirs;
+        all.excluded += more.excluded;
+    }
 }
 
 fn ancestors(path: &LocalPath) -> impl Iterator<Item = LocalPath> {
@@ -265,6 +371,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
+    use std::sync::Mutex;
 
     struct Fixture {
         folder: tempfile::TempDir,
@@ -272,6 +379,7 @@ mod tests {
         state: State,
         key: FolderKey,
         filter: Filter,
+        threads: usize,
     }
 
     impl Fixture {
@@ -280,7 +388,14 @@ mod tests {
             let (state, _) = State::open(state_dir.path(), "").unwrap();
             let key = state.folder("f").unwrap();
             let filter = Filter::new(["*.tmp", "hidden/"], [], "").unwrap();
-            Self { folder: tempfile::tempdir().unwrap(), _state_dir: state_dir, state, key, filter }
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                _state_dir: state_dir,
+                state,
+                key,
+                filter,
+                threads: 1,
+            }
         }
 
         fn write(&self, path: &str) {
@@ -317,20 +432,19 @@ mod tests {
         fn found_by<T>(
             &self,
             root: &RootDir,
-            scan: impl FnOnce(&Scan<'_>, &mut dyn FnMut(Finding) -> ControlFlow<()>) -> T,
+            scan: impl FnOnce(&Scan<'_>, &mut [Reader], Report<'_>) -> T,
         ) -> (Vec<String>, T) {
-            let reader = self.state.reader().unwrap();
+            let mut readers: Vec<_> = (0..self.threads).map(|_| self.state.reader().unwrap()).collect();
             let scanner = Scan {
                 root,
                 filter: &self.filter,
-                reader: &reader,
                 folder: self.key,
                 watch: None,
                 cancel: &CancellationToken::new(),
             };
-            let mut found = Vec::new();
-            let mut report = |finding| {
-                found.push(match finding {
+            let found = Mutex::new(Vec::new());
+            let report = |finding| {
+                found.lock().unwrap().push(match finding {
                     Finding::Differs(path, _) => format!("differs {path}"),
                     Finding::Gone(path) => format!("gone {path}"),
                     Finding::Unreadable(path, _) => format!("unreadable {path}"),
@@ -338,8 +452,8 @@ mod tests {
                 });
                 ControlFlow::Continue(())
             };
-            let done = scan(&scanner, &mut report);
-            (found, done)
+            let done = scan(&scanner, &mut readers, &report);
+            (found.into_inner().unwrap(), done)
         }
 
         fn root(&self) -> RootDir {
@@ -348,7 +462,7 @@ mod tests {
 
         fn scan_from(&self, start: &str) -> (Vec<String>, ScanSummary) {
             let start = LocalPath::new(Path::new(start)).unwrap();
-            self.found_by(&self.root(), |scan, report| scan.run(&start, report).unwrap())
+            self.found_by(&self.root(), |scan, readers, report| scan.run(readers, &start, report).unwrap())
         }
 
         /// A scan by someone who is bound by modes, with this one at `path`.
@@ -364,7 +478,9 @@ mod tests {
                     let mut mine = capabilities(None).unwrap();
                     mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
                     set_capabilities(None, mine).unwrap();
-                    self.found_by(&root, |scan, report| scan.run(&LocalPath::root(), report).unwrap())
+                    self.found_by(&root, |scan, readers, report| {
+                        scan.run(readers, &LocalPath::root(), report).unwrap()
+                    })
                 });
                 scan.join()
             });
@@ -429,17 +545,19 @@ mod tests {
         }
         f.know(&["d/a", "d/e/b", "z"]);
         // As where a disk fails, or the program behind a mount has died.
-        let entries = vec![DirEntry { name: "d".into(), kind: EntryKind::Unknown }];
-        let (found, ()) = f.found_by(&f.root(), |scan, report| {
-            let (root, mut hidden) = (LocalPath::root(), HashSet::new());
-            let (mut stack, mut summary) = (Vec::new(), ScanSummary::default());
-            let mut seen = Seen { stack: &mut stack, hidden: &mut hidden, summary: &mut summary };
-            let known = scan.reader.files_in(f.key, &root).unwrap();
-            let _ = scan.compare(&root, entries, known, &mut seen, report);
-            let visited = HashSet::from([root.clone()]);
-            let _ = scan.report_vanished(&root, &visited, &hidden, report).unwrap();
+        let entries = DirEntries::from_iter([(OsStr::new("d"), EntryKind::Unknown)]);
+        let (found, ()) = f.found_by(&f.root(), |scan, readers, report| {
+            let (root, mut seen) = (LocalPath::root(), Seen::default());
+            let differing = scan.compare(&root, &entries, &readers[0], &mut seen).unwrap();
+            let [Difference::Entry { index: 0, was_here }, Difference::Gone(z)] = &differing[..] else {
+                panic!("{differing:?}");
+            };
+            assert_eq!(z, b"z");
+            let _ = scan.tell(&root, entries.get(0).unwrap(), *was_here, &mut Vec::new(), &mut seen, report);
+            seen.visited.push(root.clone());
+            let _ = scan.report_vanished(&readers[0], &root, &seen, report).unwrap();
         });
-        assert_eq!(found, ["unreadable d", "gone z"]);
+        assert_eq!(found, ["unreadable d"]);
     }
 
     #[test]
@@ -452,5 +570,36 @@ mod tests {
             let (found, summary) = f.scan_with_mode("", mode);
             assert_eq!((found, summary.complete), (vec!["unreadable ".to_owned()], false), "{mode:o}");
         }
+    }
+
+    #[test]
+    fn many_threads_find_what_one_finds() {
+        let mut f = Fixture::new();
+        let paths: Vec<_> = (0..300).map(|n| format!("{}/{}/{n}", n % 7, n % 41)).collect();
+        paths.iter().for_each(|path| f.write(path));
+        f.know(&paths.iter().map(String::as_str).step_by(2).collect::<Vec<_>>());
+        for gone in paths.iter().step_by(6) {
+            fs::remove_file(f.folder.path().join(gone)).unwrap();
+        }
+        fs::remove_dir_all(f.folder.path().join("3")).unwrap();
+        let sorted = |(mut found, summary): (Vec<String>, ScanSummary)| {
+            found.sort();
+            (found, summary)
+        };
+        let alone = sorted(f.scan_from(""));
+        assert!(alone.0.len() > 100 && alone.1.complete, "{alone:?}");
+        f.threads = 4;
+        assert_eq!(sorted(f.scan_from("")), alone);
+    }
+
+    #[test]
+    fn whoever_listens_no_more_ends_all_threads() {
+        let mut f = Fixture::new();
+        (0..200).for_each(|n| f.write(&format!("{n}/file")));
+        f.threads = 4;
+        let root = LocalPath::root();
+        let (_, summary) =
+            f.found_by(&f.root(), |scan, readers, _| scan.run(readers, &root, &|_| ControlFlow::Break(())));
+        assert!(!summary.unwrap().complete);
     }
 }

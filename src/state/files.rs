@@ -13,16 +13,21 @@ pub struct Reader {
 }
 
 /// What is known of one file, as the scan needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownFile {
-    /// The last segment of its path.
-    pub name: Vec<u8>,
     /// As it was when its content was proved; `None` where the content was only listed on the branch.
     pub signature: Option<Signature>,
     /// Whether the signature is to be distrusted once.
     pub racy: bool,
     /// Whether the folder still has it.
     pub presence: Presence,
+}
+
+impl KnownFile {
+    /// Whether it would be news that the folder has it no more. A file that was only listed on the branch was never here.
+    pub fn can_go(&self) -> bool {
+        self.signature.is_some() && !matches!(self.presence, Presence::Kept | Presence::Waiting)
+    }
 }
 
 /// What became in the folder of a file that the branch holds.
@@ -125,7 +130,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         }),
         _ => None,
     };
-    Ok(KnownFile { name: row.get(0)?, signature, racy: row.get(5)?, presence: row.get(6)? })
+    Ok(KnownFile { signature, racy: row.get(5)?, presence: row.get(6)? })
 }
 
 fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
@@ -146,38 +151,69 @@ pub(super) fn split(path: &LocalPath) -> (Vec<u8>, Vec<u8>) {
 }
 
 impl Reader {
-    /// The files known in the directory `dir`, in the order of their names' bytes.
+    /// Hands over each file known in the directory `dir` by its name, in the order of the names' bytes. The log of the
+    /// database cannot be taken in meanwhile: `each` must not wait.
     ///
     /// # Errors
     /// SQLite says no.
-    pub fn files_in(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<KnownFile>, StateError> {
+    pub fn each_file_in(
+        &self,
+        folder: FolderKey,
+        dir: &LocalPath,
+        mut each: impl FnMut(&[u8], KnownFile),
+    ) -> Result<(), StateError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT name, mtime_ns, ctime_ns, inode, size, racy, gone FROM file
              WHERE folder = ?1 AND dir = ?2 ORDER BY name",
         )?;
-        let rows = statement.query_map(params![folder.0, dir.as_bytes()], known)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut rows = statement.query(params![folder.0, dir.as_bytes()])?;
+        while let Some(row) = rows.next()? {
+            each(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?, known(row)?);
+        }
+        Ok(())
     }
 
-    /// The directories at or below `dir` that hold known files which are here, or are to go from the branch, in order.
+    /// The directory below `dir` that holds known files and comes next after `after` in the order of the bytes.
     ///
     /// # Errors
     /// SQLite says no.
-    pub fn dirs_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<Vec<LocalPath>, StateError> {
+    pub fn next_dir(
+        &self,
+        folder: FolderKey,
+        dir: &LocalPath,
+        after: Option<&LocalPath>,
+    ) -> Result<Option<LocalPath>, StateError> {
+        // One step down the key's tree for each directory, however many files it holds.
         let mut statement = self.connection.prepare_cached(
-            // Two queries, since SQLite uses the key's order for neither half of an OR.
-            "SELECT dir FROM file WHERE folder = ?1 AND dir = ?2 AND gone IN (0, 3)
-             UNION SELECT dir FROM file WHERE folder = ?1 AND dir >= ?3 AND dir < ?4 AND gone IN (0, 3)
-             ORDER BY dir",
+            "SELECT dir FROM file WHERE folder = ?1 AND dir > ?2 AND dir < ?3 ORDER BY dir LIMIT 1",
         )?;
         let (low, high) = range_below(dir);
-        let rows = statement
-            .query_map(params![folder.0, dir.as_bytes(), low, high], |row| row.get::<_, Vec<u8>>(0))?;
-        let mut dirs = Vec::new();
-        for bytes in rows {
-            dirs.extend(LocalPath::from_bytes(&bytes?));
+        // No directory is called as the low end of another one's range is, but it may be called as that of the root's.
+        let low = if dir.is_root() { Vec::new() } else { low };
+        let mut after = after.map_or(low, |after| after.as_bytes().to_vec());
+        loop {
+            let next = statement.query_row(params![folder.0, after, high], |row| row.get(0)).optional()?;
+            let Some(next) = next else { return Ok(None) };
+            after = next;
+            if let Some(next) = LocalPath::from_bytes(&after) {
+                return Ok(Some(next));
+            }
         }
-        Ok(dirs)
+    }
+
+    /// Whether a directory at or below `dir` holds known files which are here, or are to go from the branch.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn has_files_below(&self, folder: FolderKey, dir: &LocalPath) -> Result<bool, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            // Two queries, since SQLite uses the key's order for neither half of an OR.
+            "SELECT 1 FROM file WHERE folder = ?1 AND dir = ?2 AND gone IN (0, 3)
+             UNION ALL SELECT 1 FROM file WHERE folder = ?1 AND dir >= ?3 AND dir < ?4 AND gone IN (0, 3)
+             LIMIT 1",
+        )?;
+        let (low, high) = range_below(dir);
+        Ok(statement.exists(params![folder.0, dir.as_bytes(), low, high])?)
     }
 
     /// What stands under `key` of the notes.
@@ -319,8 +355,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
-        let listed: Vec<_> =
-            ["top", "a/1", "a/b/2", "a0/3", "a/gone/4"].iter().map(|path| (local(path), 1, 1)).collect();
+        let listed: Vec<_> = ["top", "a/2", "a/1", "a/b/2", "a0/3", "a/gone/4", "a-/5", "\u{1}/6"]
+            .iter()
+            .map(|path| (local(path), 1, 1))
+            .collect();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &listed).unwrap();
         let here = Confirmed {
@@ -335,11 +373,19 @@ mod tests {
         state.mark_gone(folder, &gone, Presence::Kept).unwrap();
         let reader = state.reader().unwrap();
         let below = |path: &str| {
-            let dirs = reader.dirs_below(folder, &local(path)).unwrap();
+            let (start, mut dirs) = (local(path), Vec::new());
+            while let Some(dir) = reader.next_dir(folder, &start, dirs.last()).unwrap() {
+                dirs.push(dir);
+            }
             dirs.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(below(""), ["", "a", "a/b", "a0"]);
-        assert_eq!(below("a"), ["a", "a/b"]);
-        assert_eq!(reader.files_in(folder, &local("a")).unwrap()[0].name, b"1");
+        assert_eq!(below(""), ["\\u{1}", "a", "a-", "a/b", "a/gone", "a0"]);
+        assert_eq!(below("a"), ["a/b", "a/gone"]);
+        let has = |path: &str| reader.has_files_below(folder, &local(path)).unwrap();
+        assert!(has("") && has("a") && has("a/b"));
+        assert!(!has("a/gone"), "what is gone, and was told to be, is not news");
+        let mut names = Vec::new();
+        reader.each_file_in(folder, &local("a"), |name, _| names.push(name.to_vec())).unwrap();
+        assert_eq!(names, [b"1", b"2"]);
     }
 }

@@ -80,7 +80,7 @@ fn look_at(
             if let Some(watch) = watch {
                 watch.uncover(&path);
             }
-            if !reader.dirs_below(examiner.folder, &path)?.is_empty() {
+            if reader.has_files_below(examiner.folder, &path)? {
                 looked.push(Looked::Tree(path.clone()));
             }
             let seen = match found {

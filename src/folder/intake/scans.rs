@@ -13,7 +13,9 @@ use crate::path::LocalPath;
 
 /// Scans queued beyond which they become one of everything.
 const SCANS_MAX: usize = 1_000;
-/// Findings on their way from the scan's thread.
+/// Threads that list directories side by side at most. More of them wait for one another in the kernel.
+const THREADS_MAX: usize = 4;
+/// Findings on their way from the scan's threads.
 const FINDINGS_MAX: usize = 256;
 
 /// The scans that are to be made, one after the other.
@@ -69,22 +71,22 @@ impl RunningScan {
         let whole = start.is_root();
         let (sender, findings) = mpsc::channel(FINDINGS_MAX);
         let (examiner, watch, at) = (examiner.clone(), watch.cloned(), start.clone());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let task = tokio::task::spawn_blocking(move || {
-            let reader = examiner.state.reader()?;
+            let mut readers = (0..threads).map(|_| examiner.state.reader()).collect::<Result<Vec<_>, _>>()?;
             let scan = Scan {
                 root: &examiner.root,
                 filter: &examiner.filter,
-                reader: &reader,
                 folder: examiner.folder,
                 watch: watch.as_deref(),
                 cancel: &cancel,
             };
             // Waits for room; ends when nobody listens any more.
-            let mut report = |finding| match sender.blocking_send(finding) {
+            let report = |finding| match sender.blocking_send(finding) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             };
-            scan.run(&at, &mut report)
+            scan.run(&mut readers, &at, &report)
         });
         Self { whole, start, findings, task }
     }
