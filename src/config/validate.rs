@@ -35,7 +35,7 @@ const SETTLE: Settle = Settle { quiet: Duration::from_secs(2), max_wait: minutes
 const BATCH: BatchLimits = BatchLimits {
     quiet: Duration::from_secs(1),
     max_wait: Duration::from_secs(30),
-    max_files: 5000,
+    max_files: 10_000,
     max_bytes: 4 * GIB,
 };
 const DELETE_BRAKE: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };

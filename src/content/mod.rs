@@ -7,6 +7,7 @@
 mod calls;
 mod digest;
 mod dir_entries;
+mod file_clock;
 mod mounts;
 mod open_file;
 mod root;
@@ -15,6 +16,7 @@ mod signature;
 pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use dir_entries::{DirEntries, DirEntry};
+pub use file_clock::FileClock;
 pub use mounts::Mounts;
 pub use open_file::OpenFile;
 pub use root::{EntryKind, OpenError, RootDir, RootId, is_absent, is_file};

@@ -1,6 +1,7 @@
 use rustix::fs::Stat;
 
-/// What the kernel says of a file, to compare and never to measure an age with.
+/// What the kernel says of a file, to compare with; what its times say of its age only [`FileClock`](super::FileClock)
+/// knows.
 ///
 /// Two equal signatures mean "not touched": `ctime` cannot be set by a program, so a rewrite that restores size
 /// and mtime still shows, and an inode that was reused does too.

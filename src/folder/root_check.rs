@@ -11,7 +11,7 @@ use super::intake::IntakeOptions;
 use super::remote::remote_filesystem;
 use super::scan::ScanError;
 use super::{Coverage, Filter, Inbox, TreeWatch};
-use crate::content::{Mounts, OpenError, RootDir};
+use crate::content::{FileClock, Mounts, OpenError, RootDir};
 use crate::path::{LocalPath, printable};
 use crate::state::{State, StateError};
 
@@ -55,6 +55,8 @@ pub(super) struct OpenedRoot {
     pub watch: Option<TreeWatch>,
     /// What is known of it before anything is watched.
     pub coverage: Coverage,
+    /// Whether its files carry the times of this machine's clock.
+    pub is_dated_here: bool,
 }
 
 /// Opens the folder, and makes sure that it is the one that was there before.
@@ -85,7 +87,8 @@ pub(super) fn open_root(
     if let Coverage::None { reason } = &coverage {
         warn!(folder = %printable(path), "the folder is not watched: {reason}");
     }
-    Ok(OpenedRoot { root, filter, watch, coverage })
+    let is_dated_here = root.filesystem_magic().is_ok_and(FileClock::dates);
+    Ok(OpenedRoot { root, filter, watch, coverage, is_dated_here })
 }
 
 /// A watcher for the folder, or why there is none.

@@ -115,6 +115,17 @@ impl SettleStage {
         }
     }
 
+    /// The same of a file that is known to have been quiet for long enough already: it is due at once.
+    pub fn found_at_rest(&mut self, path: &LocalPath, signature: Signature, now: Instant) {
+        let is_new = !self.entries.contains_key(path);
+        self.found(path, Some(signature), now);
+        if let Some(entry) = self.entries.get_mut(path).filter(|_| is_new) {
+            self.by_due.remove(&(entry.due, path.clone()));
+            entry.due = now;
+            self.by_due.insert((now, path.clone()));
+        }
+    }
+
     /// When the next path is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.by_due.first().map(|(due, _)| *due)
@@ -383,6 +394,19 @@ mod tests {
         assert_eq!(stage.next_due(), Some(start + seconds(2.0)));
         stage.found(&local("a"), Some(Signature { size: 2, ..signature }), start + seconds(1.0));
         assert_eq!(stage.next_due(), Some(start + seconds(3.0)));
+    }
+
+    #[test]
+    fn a_file_that_is_known_to_be_at_rest_is_due_at_once_unless_it_waits_for_a_reason() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        stage.found_at_rest(&local("a"), signature, start);
+        let due = stage.take_due(start, 9);
+        assert_eq!(due, [Due { path: local("a"), seen: Some(signature), overdue: false }]);
+        stage.touch(&local("b"), None, start);
+        stage.found_at_rest(&local("b"), signature, start);
+        assert_eq!(stage.next_due(), Some(start + seconds(2.0)), "an event spoke of it");
     }
 
     proptest! {

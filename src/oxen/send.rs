@@ -130,8 +130,10 @@ impl Client {
             }
         };
         let sent = progress.sent.load(Ordering::Relaxed);
+        let took_ms = u64::try_from(progress.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let response = response.map_err(|error| self.transport(op, &error, sent))?;
         let status = response.status();
+        tracing::debug!(request = %op, status = status.as_u16(), took_ms, "the server has answered");
         if status.is_success() {
             return Ok(Answer { client: self.clone(), op, response });
         }

@@ -65,7 +65,7 @@ fn the_least_config_gets_the_defaults() {
         ca_file: None,
         connect_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(300),
-        concurrency: 4.try_into().unwrap(),
+        concurrency: 8.try_into().unwrap(),
         key_file: None,
     };
     let folder = Folder {
@@ -84,7 +84,7 @@ fn the_least_config_gets_the_defaults() {
         batch: BatchLimits {
             quiet: Duration::from_secs(1),
             max_wait: Duration::from_secs(30),
-            max_files: 5000,
+            max_files: 10_000,
             max_bytes: 4 << 30,
         },
         rescan_interval: Duration::from_secs(3600),

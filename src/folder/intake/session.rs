@@ -18,6 +18,7 @@ use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
 use super::{IntakeOptions, IntakePhase, IntakeStatus, Outlook, Sight, problems};
 use crate::blocking::{blocking, joined};
+use crate::content::{FileClock, Signature};
 use crate::path::{LocalPath, printable};
 use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
 
@@ -69,6 +70,8 @@ pub(super) struct Session<'a> {
     scan: Option<RunningScan>,
     skipped: (u64, Vec<(LocalPath, &'static str)>),
     blocked: Blocked,
+    /// Whether the times of files say how long they have been quiet, and that is asked.
+    is_dated_here: bool,
 }
 
 impl<'a> Session<'a> {
@@ -86,7 +89,7 @@ impl<'a> Session<'a> {
             let cancel = cancel.clone();
             blocking(move || open_root(&options, &state, &inbox, &cancel)).await
         };
-        let OpenedRoot { root, filter, watch, coverage } = opened?;
+        let OpenedRoot { root, filter, watch, coverage, is_dated_here } = opened?;
         let examiner = Examiner {
             root: Arc::new(root),
             filter: Arc::new(filter),
@@ -125,6 +128,7 @@ impl<'a> Session<'a> {
             scan: None,
             skipped: (0, Vec::new()),
             blocked: Blocked::default(),
+            is_dated_here: is_dated_here && !options.lasting,
         })
     }
 
@@ -235,6 +239,10 @@ impl<'a> Session<'a> {
     fn found(&mut self, finding: Finding) -> Result<(), Broken> {
         let now = Instant::now();
         match finding {
+            // What lies there already need not wait once more; the look that is due compares it with this one.
+            Finding::Differs(path, signature) if self.has_rested(&signature) => {
+                self.settle.found_at_rest(&path, signature, now);
+            }
             Finding::Differs(path, signature) => self.settle.found(&path, Some(signature), now),
             Finding::Gone(path) => self.settle.found(&path, None, now),
             Finding::Skipped(path, reason) => {
@@ -261,6 +269,13 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing has happened to a file for the quiet time, by a clock that can be trusted. The service waits all
+    /// the same: it has the time.
+    fn has_rested(&self, signature: &Signature) -> bool {
+        self.is_dated_here
+            && FileClock::read().rest(signature).is_some_and(|rest| rest >= self.options.settle.quiet)
     }
 
     /// Says whether the scan that ended had looked at everything.

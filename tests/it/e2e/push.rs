@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use oxen_sync::oxen::Op;
 use serde_json::Value;
@@ -93,6 +94,27 @@ async fn push_fails_where_the_server_is_down_or_the_folder_is_gone() {
     fs::rename(&rig.folder, rig.dir().join("away")).unwrap();
     let said = rig.push().await;
     assert_eq!(said.code, Some(1), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn push_does_not_wait_once_more_for_what_has_been_quiet_for_long() {
+    const QUIET: Duration = Duration::from_secs(6);
+    let site = Arc::new(Site::standin().await);
+    let rig = Rig::new(&site, &format!("settle.quiet = \"{QUIET:?}\""));
+    rig.write("old", "1");
+    // The quiet time itself, and what the file's clock may lag behind.
+    tokio::time::sleep(QUIET + Duration::from_millis(200)).await;
+    let start = Instant::now();
+    assert_eq!(rig.push().await.code, Some(0));
+    assert!(start.elapsed() < QUIET, "{:?}", start.elapsed());
+    rig.write("new", "2");
+    let start = Instant::now();
+    assert_eq!(rig.push().await.code, Some(0));
+    assert!(
+        start.elapsed() >= QUIET,
+        "a file that may be in the making was taken after {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
