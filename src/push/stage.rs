@@ -4,6 +4,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use tokio::time::Instant;
+
 use super::Target;
 use super::batch::{Batch, bytes_of};
 use super::prove::look_up;
@@ -184,16 +186,29 @@ impl Pusher {
         &self,
         send: impl Fn() -> F,
     ) -> Result<T, Error> {
+        self.tries_for(Duration::ZERO, send).await
+    }
+
+    /// The same, and for as long as `span` at least.
+    pub(super) async fn tries_for<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        span: Duration,
+        send: impl Fn() -> F,
+    ) -> Result<T, Error> {
         let mut tries = 1;
+        let mut until = None;
         loop {
-            match send().await {
-                Err(error) if tries < TRIES && verdict(&error) == Verdict::Again && !is_final(&error) => {
-                    let pause = REQUEST_BACKOFF.wait(tries, fastrand::f64(), error.retry_after());
-                    tokio::time::sleep(pause.max(TRY_PAUSE)).await;
-                    tries += 1;
-                }
+            let error = match send().await {
+                Err(error) if verdict(&error) == Verdict::Again && !is_final(&error) => error,
                 done => return done,
+            };
+            let until = *until.get_or_insert_with(|| Instant::now() + span);
+            if tries >= TRIES && Instant::now() >= until {
+                return Err(error);
             }
+            let pause = REQUEST_BACKOFF.wait(tries, fastrand::f64(), error.retry_after());
+            tokio::time::sleep(pause.max(TRY_PAUSE)).await;
+            tries = tries.saturating_add(1);
         }
     }
 }

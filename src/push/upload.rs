@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt;
@@ -19,6 +20,9 @@ use crate::state::ChangeKind;
 
 /// Parts of one file under way at once.
 const PARTS_IN_FLIGHT: usize = 2;
+/// How long the server keeps the parts of an upload that no further one comes for (oxen-server 0.65.2): a connection that is
+/// back within this time goes on where it broke off.
+const UPLOAD_KEPT: Duration = Duration::from_secs(60);
 /// A larger part is not held in memory as a whole: two of this size must fit.
 const PART_HELD_MAX: u64 = (BUDGET_MIB as u64) << 19;
 /// How much of a larger one is held.
@@ -163,7 +167,7 @@ impl Pusher {
         let Target { client, repo, .. } = &self.target;
         let len = bytes.len() as u64;
         let body = || PartBody::Whole(bytes.clone());
-        let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await?;
+        let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await?;
         drop(permit);
         passed(Point::PartSent);
         self.sent(0, len);
@@ -187,7 +191,7 @@ impl Pusher {
             let pieces = part.clone().pieces(hash.clone(), expected, calls, Arc::clone(&ended));
             PartBody::Pieces(len, pieces.boxed())
         };
-        let sent = self.tries(|| client.put_part(repo, &upload.id, number, body())).await;
+        let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await;
         let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sent, ended) {
             (_, Some(Err(error))) => Err(PartsError::Source(error)),

@@ -4,6 +4,7 @@ mod brake;
 mod changes;
 mod clock;
 mod config;
+mod costs;
 mod crashes;
 mod disks;
 mod escape;

@@ -21,6 +21,7 @@ before_both! {
     #[ignore = "takes minutes: tests/run --long"]
     long_every_fault_at_every_request_costs_time_and_no_file,
     a_server_that_is_away_for_a_while_is_waited_for,
+    a_large_file_goes_on_where_its_connection_broke_off,
     a_certificate_that_does_not_match_lets_nothing_through,
     a_name_that_does_not_resolve_is_asked_for_again,
 }
@@ -173,6 +174,25 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     let lines = rig.log().lines().count();
     assert!(lines <= LOG_LINES_MAX, "{lines} lines in the log");
     files
+}
+
+/// Of 60 MiB in parts of 10 MiB, the last ones break off again and again.
+async fn a_large_file_goes_on_where_its_connection_broke_off(site: &Arc<Site>) {
+    const LEN: u64 = 60 << 20;
+    const SENT_MAX: u64 = LEN + (20 << 20);
+    let gate = site.gate();
+    let mut rig = Rig::new(site, "");
+    rig.start();
+    rig.assert_idle().await;
+    let broken = 8;
+    gate.fault(Rule::on(Op::PutPart, Action::ResetInside { after_bytes: 1 << 20 }).after(4).times(broken));
+    rig.write("large", (0..LEN / 8).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
+    rig.assert_all_holds().await;
+    assert_eq!(gate.faults_left(), 0);
+    assert_eq!(gate.count(Op::BeginUpload).requests, 1);
+    let sent = gate.count(Op::PutPart).body_bytes;
+    assert!(sent <= SENT_MAX, "{sent} bytes were sent for a file of {LEN}");
+    rig.stop().await;
 }
 
 async fn a_server_that_is_away_for_a_while_is_waited_for(site: &Arc<Site>) {

@@ -27,7 +27,8 @@ fn sending(standin: &StandIn) -> u64 {
         .sum()
 }
 
-async fn holds(rig: &Rig) {
+/// All that the folder has is on the branch, and nothing else was.
+pub(super) async fn holds(rig: &Rig) {
     let wanted = rig.settled().await;
     rig.oracle().assert_bytes(&rig.folder, &rig.remote_dir, &wanted).await;
     rig.oracle().assert_history(&rig.ledger).await;
