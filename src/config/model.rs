@@ -56,7 +56,7 @@ pub struct Server {
     pub connect_timeout: Duration,
     /// The longest silence of the server inside a request. A request itself may take any time.
     pub request_timeout: Duration,
-    /// Requests in flight to this server at once.
+    /// Requests that each folder may have in flight to this server at once.
     pub concurrency: NonZeroUsize,
     /// The file that holds the API key.
     pub key_file: Option<PathBuf>,

@@ -11,6 +11,7 @@ mod by_put;
 mod by_workspace;
 mod deliver;
 mod in_the_way;
+mod memory;
 mod prepare;
 mod progress;
 mod prove;
@@ -28,7 +29,8 @@ mod upload;
 pub mod verdict;
 pub mod worker;
 
+pub use memory::SHARED_MIB;
 pub use progress::{BatchProgress, PushPhase, PushStatus};
-pub use pusher::{BUDGET_MIB, Pusher};
+pub use pusher::Pusher;
 pub use target::Target;
 pub use worker::{PushOptions, PushReport};

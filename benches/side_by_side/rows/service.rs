@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -79,18 +81,23 @@ impl Service {
         Ok(line.split_whitespace().nth(1).ok_or("there is no number")?.parse()?)
     }
 
-    /// Processor time of all its threads, and how often they were woken.
-    fn work(&self) -> Result<(Duration, u64)> {
-        let (mut on_cpu_ns, mut switches) = (0, 0);
+    /// Processor time of each of its threads, and how often that was woken.
+    fn work(&self) -> Result<BTreeMap<OsString, (Duration, u64)>> {
+        let mut work = BTreeMap::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            let task = task?.path();
+            let (name, task) = task.map(|task| (task.file_name(), task.path()))?;
             let sched = std::fs::read_to_string(task.join("schedstat"))?;
-            on_cpu_ns += sched.split_whitespace().next().ok_or("there is no number")?.parse::<u64>()?;
+            let on_cpu_ns = sched.split_whitespace().next().ok_or("there is no number")?.parse::<u64>()?;
             let status = std::fs::read_to_string(task.join("status"))?;
             let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-            switches += line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("0").parse::<u64>()?;
+            let woken = line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("0").parse::<u64>()?;
+            work.insert(name, (Duration::from_nanos(on_cpu_ns), woken));
         }
-        Ok((Duration::from_nanos(on_cpu_ns), switches))
+        Ok(work)
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        Ok(self.work()?.values().map(|(on_cpu, _)| *on_cpu).sum())
     }
 }
 
@@ -107,13 +114,13 @@ pub(super) fn start(bench: &mut Bench) -> Result<()> {
         let service = Service::start(bench, &config)?;
         service.ready()?;
         let wall = service.start.elapsed();
-        Ok(Sample { wall, cpu: service.work()?.0, memory_kib: service.kib("VmHWM")? })
+        Ok(Sample { wall, cpu: service.cpu()?, memory_kib: service.kib("VmHWM")? })
     };
     let looked = |bench: &mut Bench| {
         let service = Service::start(bench, &config)?;
         service.idle(bench)?;
         let wall = service.start.elapsed();
-        Ok(Sample { wall, cpu: service.work()?.0, memory_kib: service.kib("VmHWM")? })
+        Ok(Sample { wall, cpu: service.cpu()?, memory_kib: service.kib("VmHWM")? })
     };
     bench.contest(vec![
         Contender { name: "until it is ready: all is watched", run: Box::new(ours) },
@@ -127,14 +134,20 @@ pub(super) fn idle(bench: &mut Bench) -> Result<()> {
     let (_, config) = many(bench)?;
     let service = Service::start(bench, &config)?;
     service.idle(bench)?;
-    bench.pause(Duration::from_secs(5));
+    // Threads that have nothing to do end after 10 s.
+    bench.pause(Duration::from_secs(15));
     let before = service.work()?;
     bench.pause(TIME);
-    let after = service.work()?;
+    let (mut on_cpu, mut woken) = (Duration::ZERO, 0);
+    for (thread, after) in service.work()? {
+        let before = before.get(&thread).copied().unwrap_or_default();
+        on_cpu += after.0 - before.0;
+        woken += after.1 - before.1;
+    }
     println!(
         "   {MANY} files: {:.4} % of a core, {} wake-ups a minute, {:.1} MiB (at most {:.1})",
-        (after.0 - before.0).as_secs_f64() / TIME.as_secs_f64() * 100.0,
-        after.1 - before.1,
+        on_cpu.as_secs_f64() / TIME.as_secs_f64() * 100.0,
+        woken,
         service.kib("VmRSS")? as f64 / 1024.0,
         service.kib("VmHWM")? as f64 / 1024.0,
     );

@@ -233,6 +233,65 @@ async fn large_files_side_by_side_wait_for_no_memory_that_nobody_gives_back(site
     rig.stop().await;
 }
 
+/// Of forty folders, which push to twenty repositories, some have uploads that do not move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_folder_waits_for_the_upload_of_another() {
+    // Each has an inotify instance, of which a user has 128, and other tests run beside this one.
+    const FOLDERS: usize = 40;
+    const REPOS: usize = 20;
+    const HANGING: usize = 8;
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "remote_dir = \"0\"");
+    rig.write("small", "0");
+    let first = rig.repo.clone();
+    let repo = |number: usize| match number % REPOS {
+        0 => first.clone(),
+        number => format!("{first}-{number}").parse().unwrap(),
+    };
+    let mut text = rig.config_text().replace("remote_dir = \"\"\n", "");
+    for number in 1..FOLDERS {
+        let folder = rig.dir().join(number.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let keys = format!("remote_dir = \"{number}\"");
+        text += &rig.folder_text(&folder, &repo(number), &keys).replace("remote_dir = \"\"\n", "");
+    }
+    rig.write_config(&text);
+    rig.start();
+    rig.assert_idle().await;
+    let idle_kib = rig.memory_kib();
+    assert!(idle_kib <= 48 << 10, "{FOLDERS} folders with nothing to do take {idle_kib} KiB");
+
+    standin.fault(Rule::on(Op::PutPart, Action::HangBefore).forever());
+    let in_folder = |number: usize, name: &str| rig.dir().join(number.to_string()).join(name);
+    for number in 1..=HANGING {
+        fs::write(in_folder(number, "large"), vec![u8::try_from(number).unwrap(); 25 << 20]).unwrap();
+    }
+    standin.until("all of them hang", |s| s.count(Op::PutPart).requests >= HANGING as u64).await;
+    for number in 1 + HANGING..FOLDERS {
+        fs::write(in_folder(number, "small"), number.to_string()).unwrap();
+        fs::write(in_folder(number, "larger"), vec![0; 900 << 10]).unwrap();
+    }
+    let is_through = |report: &Report| {
+        let done = report.folders.iter().skip(1 + HANGING).filter(|folder| folder.files == 2);
+        done.count() == FOLDERS - 1 - HANGING
+    };
+    rig.until_status("all that do not hang are through", is_through).await;
+
+    standin.clear_faults();
+    standin.cut_connections();
+    rig.until_status("the others come after", |report| {
+        report.folders.iter().skip(1).take(HANGING).all(|folder| folder.files == 1)
+    })
+    .await;
+    for number in 0..REPOS {
+        let files = site.files(&repo(number)).await.len();
+        assert!(files >= 3, "{files} files in {}", repo(number));
+    }
+    let peak = rig.peak_memory_kib();
+    assert!(peak <= 128 << 10, "peak memory {peak} KiB");
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_larger_than_the_memory_for_them_are_streamed() {
     let (site, standin) = standin().await;

@@ -204,9 +204,18 @@ impl Rig {
 
     /// The most memory that the running service ever had.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    /// The memory that the service has by now.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    fn kib(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero()));
         let status = status.expect("the service runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("the kernel says it");
+        let line = status.lines().find(|line| line.starts_with(key)).expect("the kernel says it");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("it is a number")
     }
 
