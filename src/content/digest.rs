@@ -1,5 +1,6 @@
 use std::fmt;
 use std::io::{self, Read, Seek};
+use std::sync::mpsc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -121,24 +122,81 @@ pub fn hash_snapshot(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
 /// Hashes as many bytes as there were when the file was opened.
 fn hash_as_opened(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
     let wall = wall_ns();
-    let (mut digester, mut left) = (Digester::default(), opened.signature.size);
-    let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)).max(1)];
     opened.file.rewind()?;
+    let signature = opened.signature;
+    let digests = if signature.size < TWO_THREADS_MIN {
+        let mut digester = Digester::default();
+        let mut chunk = vec![0; CHUNK.min(usize::try_from(signature.size).unwrap_or(CHUNK)).max(1)];
+        read_chunks(opened, &mut chunk, |chunk| digester.update(chunk))?;
+        digester.finish()
+    } else {
+        hash_by_two(opened)?
+    };
+    Ok(Hashed { signature, digests, racy: signature.is_racy(wall) })
+}
+
+/// From this size on, in bytes, a thread of its own is worth its while.
+const TWO_THREADS_MIN: u64 = 16 << 20;
+/// Chunks on their way from the thread that reads.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Reads on one thread, with the hash that costs little, while another computes the one that costs most.
+fn hash_by_two(opened: &OpenFile) -> Result<Digests, ReadError> {
+    let (full, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
+    let (empty, emptied) = mpsc::channel::<Vec<u8>>();
+    std::thread::scope(|scope| {
+        let costly = scope.spawn(move || {
+            let mut sha256 = Sha256::new();
+            for chunk in filled {
+                sha256.update(&chunk);
+                // Nobody needs it any more once all is read.
+                let _ = empty.send(chunk);
+            }
+            sha256.finalize().into()
+        });
+        let mut xxh3 = Xxh3::new();
+        let mut left = opened.signature.size;
+        let mut reader = opened.reader();
+        while left > 0 {
+            let mut chunk = emptied.try_recv().unwrap_or_default();
+            chunk.resize(CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)), 0);
+            let count = read_some(&mut reader, &mut chunk)?;
+            chunk.truncate(count);
+            xxh3.update(&chunk);
+            left -= count as u64;
+            if full.send(chunk).is_err() {
+                break;
+            }
+        }
+        drop(full);
+        let sha256 = costly.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+        Ok(Digests { sha256, xxh3: xxh3.digest128() })
+    })
+}
+
+/// Hands over all bytes that there were when the file was opened, piece by piece in `chunk`.
+fn read_chunks(opened: &OpenFile, chunk: &mut [u8], mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
+    let mut left = opened.signature.size;
     let mut reader = opened.reader();
     while left > 0 {
         let want = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
-        match reader.read(&mut chunk[..want]) {
+        let count = read_some(&mut reader, &mut chunk[..want])?;
+        each(&chunk[..count]);
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// Reads at least one byte.
+fn read_some(reader: &mut impl Read, chunk: &mut [u8]) -> Result<usize, ReadError> {
+    loop {
+        match reader.read(chunk) {
             Ok(0) => return Err(ReadError::Changed),
-            Ok(count) => {
-                digester.update(&chunk[..count]);
-                left -= count as u64;
-            }
+            Ok(count) => return Ok(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let signature = opened.signature;
-    Ok(Hashed { signature, digests: digester.finish(), racy: signature.is_racy(wall) })
 }
 
 /// Reads the first `size` bytes of a file and checks that they are the content that `expected` names. What has been
@@ -186,6 +244,20 @@ mod tests {
         assert_eq!(format!("{:032x}", hashed.digests.xxh3), "06b05ab6733a618578af5f94892f3950");
         assert!(hashed.racy, "the file is as young as its hash");
         assert_eq!(&read_small(&root, &path, 3, &hashed.digests).unwrap()[..], b"abc");
+    }
+
+    #[test]
+    fn two_threads_hash_as_one_does() {
+        let content: Vec<u8> = (0..5_000_001_u32).flat_map(u32::to_le_bytes).collect();
+        assert!(content.len() as u64 > TWO_THREADS_MIN);
+        let (dir, root, path) = folder(&content);
+        let mut expected = Digester::default();
+        expected.update(&content);
+        let mut opened = root.open_file(&path).unwrap();
+        assert_eq!(hash_file(&mut opened).unwrap().digests, expected.finish());
+        let mut opened = root.open_file(&path).unwrap();
+        fs::OpenOptions::new().write(true).open(dir.path().join("f")).unwrap().set_len(1).unwrap();
+        assert!(matches!(hash_file(&mut opened), Err(ReadError::Changed)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::FutureExt;
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
@@ -113,29 +113,30 @@ impl Pusher {
         let in_flight_max = usize::try_from(upload.part_window).unwrap_or(1).clamp(1, PARTS_IN_FLIGHT);
         let mut in_flight = FuturesUnordered::new();
         let mut hash = Xxh3::new();
-        let mut completed = false;
+        let (mut completed, mut spare) = (false, None);
         for number in 1..=upload.num_parts {
             let is_last = number == upload.num_parts;
             while in_flight.len() >= in_flight_max || (is_last && !in_flight.is_empty()) {
                 if let Some(sent) = in_flight.next().await {
-                    completed |= sent?;
+                    let (is_complete, held) = sent?;
+                    completed |= is_complete;
+                    spare = spare.or(held);
                 }
             }
             let offset = (number - 1) * upload.part_size;
             let part = Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) };
             let expected = is_last.then_some(xxh3);
-            let permit = loop {
-                let spare = if part.len <= PART_HELD_MAX { self.memory.spare(part.len) } else { None };
-                match (spare, in_flight.next()) {
-                    (Some(permit), _) => break Some(permit),
-                    // What holds memory goes out first.
-                    (None, sending) => match sending.await {
-                        Some(sent) => completed |= sent?,
-                        None => break None,
-                    },
+            let held = loop {
+                if let Some(held) = spare.take().or_else(|| self.hold(part.len)) {
+                    break Some(held);
                 }
+                // What holds memory goes out first.
+                let Some(sent) = in_flight.next().await else { break None };
+                let (is_complete, held) = sent?;
+                completed |= is_complete;
+                spare = held;
             };
-            if permit.is_none() {
+            let Some(Held { permit, buffer }) = held else {
                 let permit = self.memory.some(PIECE_LEN * 2).await;
                 let sent = self.stream_part(upload, number, part, hash, expected).await;
                 drop(permit);
@@ -143,9 +144,9 @@ impl Pusher {
                 hash = by_now;
                 completed |= is_complete;
                 continue;
-            }
+            };
             let (bytes, by_now) = self
-                .in_folder(move |_| Ok(part.read(hash, expected)))
+                .in_folder(move |_| Ok(part.read(hash, expected, buffer)))
                 .await
                 .map_err(PartsError::Internal)?
                 .map_err(PartsError::Source)?;
@@ -153,7 +154,7 @@ impl Pusher {
             in_flight.push(self.put_part(upload, number, bytes, permit).boxed());
         }
         while let Some(sent) = in_flight.next().await {
-            completed |= sent?;
+            completed |= sent?.0;
         }
         if completed { Ok(()) } else { Err(PartsError::Unfinished) }
     }
@@ -163,16 +164,23 @@ impl Pusher {
         upload: &Upload,
         number: u64,
         bytes: Bytes,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<bool, Error> {
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(bool, Option<Held>), Error> {
         let Target { client, repo, .. } = &self.target;
         let len = bytes.len() as u64;
         let body = || PartBody::Whole(bytes.clone());
         let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await?;
-        drop(permit);
         passed(Point::PartSent);
         self.sent(0, len);
-        Ok(sent)
+        // Where the connection has not let go of it yet, the next part gets new memory.
+        let held = bytes.try_into_mut().ok().map(|buffer| Held { permit, buffer });
+        Ok((sent, held))
+    }
+
+    /// Memory for a part that is held as a whole, if there is some.
+    fn hold(&self, len: u64) -> Option<Held> {
+        let permit = if len <= PART_HELD_MAX { self.memory.spare(len) } else { None };
+        Some(Held { permit: permit?, buffer: BytesMut::new() })
     }
 
     /// Sends a part that is too large to be held, piece by piece. Returns the hash of all up to its end.
@@ -207,6 +215,14 @@ impl Pusher {
     }
 }
 
+/// Memory for a part. Parts of a file are of one size, so the next one goes into what the one before it was in: fresh memory
+/// would cost the kernel more than the reading.
+#[derive(Debug)]
+struct Held {
+    permit: OwnedSemaphorePermit,
+    buffer: BytesMut,
+}
+
 /// A part of an open file.
 #[derive(Debug, Clone)]
 struct Part {
@@ -218,8 +234,13 @@ struct Part {
 impl Part {
     /// Reads all of it. The last part makes the upload whole: it goes out only when all that was sent is what was
     /// hashed, which is what `expected` names.
-    fn read(&self, mut hash: Xxh3, expected: Option<u128>) -> Result<(Bytes, Xxh3), ReadError> {
-        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+    fn read(
+        &self,
+        mut hash: Xxh3,
+        expected: Option<u128>,
+        mut bytes: BytesMut,
+    ) -> Result<(Bytes, Xxh3), ReadError> {
+        bytes.resize(usize::try_from(self.len).unwrap_or(usize::MAX), 0);
         match self.file.read_exact_at(&mut bytes, self.offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(ReadError::Changed);
@@ -230,7 +251,7 @@ impl Part {
         if expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
             return Err(ReadError::Changed);
         }
-        Ok((Bytes::from(bytes), hash))
+        Ok((bytes.freeze(), hash))
     }
 
     /// The same in pieces; the last one comes only when the check is passed, and `ended` says how that went.
@@ -250,7 +271,7 @@ impl Part {
                 let is_last = piece.offset + piece.len == end;
                 part.offset += piece.len;
                 let read = tokio::task::spawn_blocking(move || {
-                    piece.read(hash, if is_last { expected } else { None })
+                    piece.read(hash, if is_last { expected } else { None }, BytesMut::new())
                 });
                 let read = match calls.answered(read).await {
                     Ok(read) => read.unwrap_or(Err(ReadError::Changed)),

@@ -116,7 +116,7 @@ pub async fn run(
             biased;
             () = cancel.cancelled() => break None,
             change = changes.recv(), if open && !planner.is_full() => match change {
-                Some(change) => planner.add(change, Instant::now()),
+                Some(change) => take_in(&mut planner, change, &mut changes),
                 None => open = false,
             },
             () = removals.changed() => {}
@@ -145,7 +145,7 @@ pub async fn run(
                         () = cancel.cancelled() => break None,
                         result = &mut delivery => break Some(result),
                         change = changes.recv(), if open && !planner.is_full() => match change {
-                            Some(change) => planner.add(change, Instant::now()),
+                            Some(change) => take_in(&mut planner, change, &mut changes),
                             None => open = false,
                         },
                     }
@@ -270,6 +270,17 @@ async fn groups_for_put(pusher: &Pusher, batch: Vec<Vec<Change>>) -> Result<Vec<
         }
     }
     Ok(groups)
+}
+
+/// Takes in a change, and those that have come with it.
+fn take_in(planner: &mut Planner, first: Change, changes: &mut mpsc::Receiver<Change>) {
+    let now = Instant::now();
+    planner.add(first, now);
+    while !planner.is_full()
+        && let Ok(change) = changes.try_recv()
+    {
+        planner.add(change, now);
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

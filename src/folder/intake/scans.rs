@@ -96,6 +96,11 @@ impl RunningScan {
         self.findings.recv().await
     }
 
+    /// The next finding, if it is there already.
+    pub(super) fn try_next(&mut self) -> Option<Finding> {
+        self.findings.try_recv().ok()
+    }
+
     /// How it ended.
     pub(super) async fn summary(self) -> Result<ScanSummary, ScanError> {
         crate::blocking::joined(self.task.await)

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -161,7 +162,12 @@ impl<'a> Session<'a> {
                 biased;
                 () = self.cancel.cancelled() => return Ok(()),
                 permit = self.out.reserve(), if !self.outbox.is_empty() => match permit {
-                    Ok(permit) => if let Some(change) = self.outbox.pop_front() { permit.send(change) },
+                    Ok(permit) => {
+                        if let Some(change) = self.outbox.pop_front() {
+                            permit.send(change);
+                        }
+                        self.hand_on();
+                    }
                     Err(_) => return Ok(()),
                 },
                 Some(job) = self.jobs.join_next() => self.examined(joined(job)?),
@@ -182,7 +188,15 @@ impl<'a> Session<'a> {
                     hints_from = Instant::now() + pause;
                 }
                 finding = next_finding(&mut self.scan), if accepting && self.scan.is_some() => match finding {
-                    Some(finding) => self.found(finding)?,
+                    Some(finding) => {
+                        self.found(finding)?;
+                        // Those that have come with it, so that not each costs a round.
+                        while self.settle.len() < SETTLING_MAX
+                            && let Some(finding) = self.scan.as_mut().and_then(RunningScan::try_next)
+                        {
+                            self.found(finding)?;
+                        }
+                    }
                     None => if self.scan_ended().await? {
                         last_scan = Instant::now();
                         if told.take().is_some() {
@@ -210,6 +224,17 @@ impl<'a> Session<'a> {
         match self.coverage {
             Coverage::Full => self.options.rescan_interval,
             _ => self.options.rescan_interval.min(UNCOVERED_RESCAN),
+        }
+    }
+
+    /// Hands on finished changes for as long as there is room for them.
+    fn hand_on(&mut self) {
+        while let Some(change) = self.outbox.pop_front() {
+            if let Err(TrySendError::Full(change) | TrySendError::Closed(change)) = self.out.try_send(change)
+            {
+                self.outbox.push_front(change);
+                return;
+            }
         }
     }
 
