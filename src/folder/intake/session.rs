@@ -31,8 +31,11 @@ const READY_MAX: usize = 512;
 const JOBS_MAX: usize = 8;
 /// Paths examined in one go.
 const EXAMINE_BATCH: usize = 16;
-/// Hints are taken no more often than this, so that a flood of them leaves room for everything else.
-const HINTS_EVERY: Duration = Duration::from_millis(50);
+/// The pause between two takings of hints: a few times what the one before took, so that a flood of them leaves room for
+/// everything else, and one file alone does not wait for long.
+const HINTS_PAUSE_MIN: Duration = Duration::from_millis(5);
+const HINTS_PAUSE_MAX: Duration = Duration::from_millis(50);
+const HINTS_PAUSE_SHARE: u32 = 8;
 /// Hints taken at once that are as good as a look at everything.
 const HINTS_MANY: usize = 1_000;
 /// The same where the kernel loses events again and again, and all watches begin anew each time.
@@ -184,7 +187,11 @@ impl<'a> Session<'a> {
                     let from = Instant::now();
                     let in_doubt = self.take_hints().await?;
                     // In a large folder that takes long, and may be the only thing that is ever done.
-                    let pause = if in_doubt { DOUBT_EVERY.max(from.elapsed()) } else { HINTS_EVERY };
+                    let pause = if in_doubt {
+                        DOUBT_EVERY.max(from.elapsed())
+                    } else {
+                        (from.elapsed() * HINTS_PAUSE_SHARE).clamp(HINTS_PAUSE_MIN, HINTS_PAUSE_MAX)
+                    };
                     hints_from = Instant::now() + pause;
                 }
                 finding = next_finding(&mut self.scan), if accepting && self.scan.is_some() => match finding {

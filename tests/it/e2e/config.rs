@@ -170,6 +170,27 @@ async fn a_folder_added_by_the_command_is_watched_and_comments_stay(site: &Arc<S
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_a_directory_that_slows_the_server_down() {
+    const FILES: usize = 10_000;
+    let site = Arc::new(Site::standin().await);
+    let rig = Rig::new(&site, "");
+    let dirs = ["flat", "not/as/flat"].map(|dir| rig.folder.join(dir));
+    for (dir, files) in dirs.iter().zip([FILES, FILES - 1]) {
+        fs::create_dir_all(dir).unwrap();
+        (0..files).for_each(|n| drop(fs::File::create(dir.join(n.to_string())).unwrap()));
+    }
+    let said = rig.run(&["check".as_ref()]).await;
+    assert_eq!(said.code, Some(0), "it is no failure: {said:?}");
+    let lines: Vec<&str> = said.out.lines().filter(|line| line.contains("lie in one directory")).collect();
+    let expected = format!(
+        "warning folder {}: {FILES} files lie in one directory, {}; the server",
+        rig.folder.display(),
+        dirs[0].display()
+    );
+    assert!(matches!(lines[..], [line] if line.starts_with(&expected)), "{said:?}");
+}
+
 async fn check_says_what_a_run_would_find(site: &Arc<Site>) {
     let check: &[&OsStr] = &["check".as_ref()];
     let mut rig = Rig::new(site, "");

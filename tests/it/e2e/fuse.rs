@@ -302,6 +302,8 @@ async fn a_mount_inside_the_folder_that_hangs_holds_up_nothing_else() {
     fs::create_dir(&behind).unwrap();
     fs::create_dir(&inside).unwrap();
     let Some(mount) = Mount::fuse(&behind, &inside) else { return };
+    // A look that began before the mount was there may be inside of it.
+    rig.until_status("the mount is seen", |report| report.folders[0].skipped == 1).await;
     let server = Stopped::serving(&inside).await;
     // The folder cannot be walked from here by now, so the branch alone is looked at.
     let repo = rig.repo.to_string();

@@ -1,0 +1,163 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::Access;
+
+use super::{Finding, Level, may};
+use crate::blocking::joined;
+use crate::config::{Config, Folder};
+use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
+use crate::folder::Filter;
+use crate::path::{LocalPath, printable};
+
+/// Whoever waits in front of a terminal waits no longer for a folder's answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// What was found in a folder.
+pub(super) struct FolderFound {
+    pub(super) findings: Vec<Finding>,
+    /// Directories that would be watched.
+    pub(super) dirs: u64,
+    /// Where it stands, with no link on the way.
+    pub(super) real_path: Option<PathBuf>,
+}
+
+/// Looks at all folders side by side, and waits for none that does not answer.
+pub(super) async fn check_folders(config: &Config) -> Vec<FolderFound> {
+    let looks: Vec<_> = config
+        .folders
+        .iter()
+        .map(|folder| {
+            let calls = Arc::new(Calls::with_limit(ANSWER_MAX));
+            let (folder, counted) = (folder.clone(), Arc::clone(&calls));
+            (calls, tokio::task::spawn_blocking(move || check_folder(&folder, &counted)))
+        })
+        .collect();
+    let mut all = Vec::with_capacity(looks.len());
+    for (folder, (calls, look)) in config.folders.iter().zip(looks) {
+        all.push(match calls.answered(look).await {
+            Ok(found) => joined(found),
+            Err(silence) => {
+                let (what, detail) = (what_of(folder), silence.to_string());
+                let findings = vec![Finding { level: Level::Failure, what, detail }];
+                FolderFound { findings, dirs: 0, real_path: None }
+            }
+        });
+    }
+    all
+}
+
+fn what_of(folder: &Folder) -> String {
+    format!("folder {}", printable(&folder.path))
+}
+
+fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
+    let real_path = {
+        let _call = calls.begin();
+        std::fs::canonicalize(&folder.path).ok()
+    };
+    let finding = |level, detail| Finding { level, what: what_of(folder), detail };
+    let (findings, dirs) = match look_through(folder, calls) {
+        Err(reason) => (vec![finding(Level::Failure, reason)], 0),
+        Ok(Contents { files, dirs, unreadable, mounts, crowded }) => {
+            let reading = match unreadable.first() {
+                None => finding(Level::Ok, format!("{files} files in {dirs} directories can be read")),
+                Some(first) => finding(
+                    Level::Failure,
+                    format!(
+                        "{} of its entries cannot be read, for one {}; give the user that runs oxen-sync read access",
+                        unreadable.len(),
+                        printable(first.under(&folder.path))
+                    ),
+                ),
+            };
+            let passed_by = mounts.first().map(|first| {
+                let detail = format!(
+                    "{} of its directories have another filesystem mounted over them and are passed by, for one {}; \
+                     add a folder of its own to sync it",
+                    mounts.len(),
+                    printable(first.under(&folder.path))
+                );
+                finding(Level::Warning, detail)
+            });
+            let crowded = crowded.map(|(dir, files)| {
+                let detail = format!(
+                    "{files} files lie in one directory, {}; the server looks each new file up among all of them, which \
+                     slows every commit down; let new files go into a new directory from time to time, such as one for \
+                     each day",
+                    printable(dir.under(&folder.path))
+                );
+                finding(Level::Warning, detail)
+            });
+            ([reading].into_iter().chain(passed_by).chain(crowded).collect(), dirs)
+        }
+    };
+    FolderFound { findings, dirs, real_path }
+}
+
+/// What a run would find in a folder.
+#[derive(Default)]
+struct Contents {
+    files: u64,
+    dirs: u64,
+    unreadable: Vec<LocalPath>,
+    mounts: Vec<LocalPath>,
+    /// The directory with the most files in it, where those are many.
+    crowded: Option<(LocalPath, u64)>,
+}
+
+/// From so many files on in one directory, 5,000 more take oxen-server 0.65.2 a minute.
+const CROWDED: u64 = 10_000;
+
+/// Tries to read what a run would read of the folder.
+fn look_through(folder: &Folder, calls: &Arc<Calls>) -> Result<Contents, String> {
+    let root = RootDir::open_counted(&folder.path, calls)
+        .map_err(|error| format!("cannot be opened: {}", OpenError::from(error)))?;
+    let mounts = Mounts::below(&root);
+    root.read_dir(&LocalPath::root(), &mounts).map_err(|error| format!("cannot be listed: {error}"))?;
+    let filter = Filter::of_folder(&folder.exclude, &folder.include, &root)
+        .map_err(|error| format!("its .oxenignore cannot be used: {error}"))?;
+    let mut found = Contents::default();
+    let mut stack = vec![LocalPath::root()];
+    while let Some(dir) = stack.pop() {
+        found.dirs += 1;
+        let entries = match root.read_dir(&dir, &mounts) {
+            Ok(entries) => entries,
+            Err(OpenError::Gone | OpenError::NotAFile | OpenError::Symlink) => continue,
+            Err(OpenError::Mounted) => {
+                found.mounts.push(dir);
+                continue;
+            }
+            Err(OpenError::Io(_)) => {
+                found.unreadable.push(dir);
+                continue;
+            }
+        };
+        let before = found.files;
+        for entry in entries.iter() {
+            let path = dir.join(entry.name);
+            match entry.kind {
+                EntryKind::File(_) if filter.excludes_file(&path) => {}
+                EntryKind::File(_) => {
+                    found.files += 1;
+                    let _call = calls.begin();
+                    if may(&path.under(&folder.path), Access::READ_OK).is_err() {
+                        found.unreadable.push(path);
+                    }
+                }
+                EntryKind::Dir { .. } | EntryKind::Mount | EntryKind::Unknown
+                    if filter.excludes_dir(&path) => {}
+                EntryKind::Dir { device } if device == root.id().device => stack.push(path),
+                EntryKind::Dir { .. } | EntryKind::Mount => found.mounts.push(path),
+                EntryKind::Unknown => found.unreadable.push(path),
+                EntryKind::Symlink | EntryKind::Special => {}
+            }
+        }
+        let files = found.files - before;
+        if files >= found.crowded.as_ref().map_or(CROWDED, |(_, most)| most + 1) {
+            found.crowded = Some((dir, files));
+        }
+    }
+    Ok(found)
+}
