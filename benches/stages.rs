@@ -1,4 +1,4 @@
-//! How long each stage takes by itself: `cargo bench`. Whole runs are measured by hand; README has the figures.
+//! How long each stage takes by itself: `cargo bench --bench stages`. Whole runs are measured by `benches/compare`.
 
 use std::fs;
 use std::ops::ControlFlow;

@@ -185,8 +185,8 @@ async fn check_names_a_directory_that_slows_the_server_down() {
     let lines: Vec<&str> = said.out.lines().filter(|line| line.contains("lie in one directory")).collect();
     let expected = format!(
         "warning folder {}: {FILES} files lie in one directory, {}; the server",
-        rig.folder.display(),
-        dirs[0].display()
+        printable(&rig.folder),
+        printable(&dirs[0])
     );
     assert!(matches!(lines[..], [line] if line.starts_with(&expected)), "{said:?}");
 }
