@@ -1,5 +1,6 @@
 //! The rows: what is measured, what it is compared with, and what it is to reach.
 
+pub(crate) mod first;
 mod push;
 mod scan;
 mod service;
@@ -39,6 +40,12 @@ pub(crate) const ALL: &[Row] = &[
         what: "1,000,000 unchanged files in 10,000 directories",
         goal: "at most 1.5 of find -printf; 64 MiB",
         run: scan::rescan,
+    },
+    Row {
+        name: "first",
+        what: "the first look at 10,000, 100,000 and 1,000,000 files, up to batches",
+        goal: "linear; 128 MiB",
+        run: first::first,
     },
     Row {
         name: "hash",

@@ -65,6 +65,8 @@ pub struct PushStatus {
     pub phase: PushPhase,
     /// The batch under way, or the last one.
     pub batch: BatchProgress,
+    /// Why a request of the batch under way is sent again, while it is.
+    pub hitch: Option<String>,
     /// Changes that wait for a batch.
     pub pending: u64,
     /// Their bytes.
@@ -109,6 +111,15 @@ impl Pusher {
                 files_sent: 0,
                 bytes_sent: 0,
             };
+        });
+    }
+
+    /// A request is sent again, for this reason, or need not be any more.
+    pub(super) fn hitch(&self, hitch: Option<String>) {
+        self.status.send_if_modified(|status| {
+            let is_new = status.hitch != hitch;
+            status.hitch = hitch;
+            is_new
         });
     }
 

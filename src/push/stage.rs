@@ -198,7 +198,11 @@ impl Pusher {
         let mut tries = 1;
         let mut until = None;
         loop {
-            let error = match send().await {
+            let sent = send().await;
+            if tries > 1 {
+                self.hitch(None);
+            }
+            let error = match sent {
                 Err(error) if verdict(&error) == Verdict::Again && !is_final(&error) => error,
                 done => return done,
             };
@@ -206,6 +210,7 @@ impl Pusher {
             if tries >= TRIES && Instant::now() >= until {
                 return Err(error);
             }
+            self.hitch(Some(format!("a request is sent again: {error}")));
             let pause = REQUEST_BACKOFF.wait(tries, fastrand::f64(), error.retry_after());
             tokio::time::sleep(pause.max(TRY_PAUSE)).await;
             tries = tries.saturating_add(1);

@@ -295,6 +295,8 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
         status.pending_bytes = planner.bytes();
         status.has_more = removals.has_more();
         status.is_holding = removals.is_holding();
+        // Nothing is under way by now, however it ended.
+        status.hitch = None;
         status.phase = match tries.row() {
             None => PushPhase::Idle,
             Some(RetryRow { reason, next_ms, stopped: true, .. }) => {

@@ -303,8 +303,8 @@ fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<St
         (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
         (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
         (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),
-        (IntakePhase::Scanning, _) => (FolderState::Scanning, None),
-        (IntakePhase::Watching, phase) if step(phase).is_some() => (FolderState::Pushing, None),
+        (IntakePhase::Scanning, _) => (FolderState::Scanning, push.hitch.clone()),
+        (IntakePhase::Watching, phase) if step(phase).is_some() => (FolderState::Pushing, push.hitch.clone()),
         (IntakePhase::Watching, _) => (FolderState::Watching, None),
     }
 }

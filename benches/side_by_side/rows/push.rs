@@ -12,7 +12,7 @@ fn push(config: &Path) -> Result<Sample> {
 
 const SMALL: usize = 10_000;
 /// Files that were just written wait for this time (settle.quiet), which is nobody's work.
-const QUIET: Duration = Duration::from_millis(2_200);
+pub(super) const QUIET: Duration = Duration::from_millis(2_200);
 
 pub(super) fn small(bench: &mut Bench) -> Result<()> {
     let folder = bench.place("small");

@@ -187,6 +187,10 @@ async fn a_large_file_goes_on_where_its_connection_broke_off(site: &Arc<Site>) {
     let broken = 8;
     gate.fault(Rule::on(Op::PutPart, Action::ResetInside { after_bytes: 1 << 20 }).after(4).times(broken));
     rig.write("large", (0..LEN / 8).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
+    rig.until_status("it is told", |report| {
+        report.folders[0].why.as_ref().is_some_and(|why| why.starts_with("a request is sent again: "))
+    })
+    .await;
     rig.assert_all_holds().await;
     assert_eq!(gate.faults_left(), 0);
     assert_eq!(gate.count(Op::BeginUpload).requests, 1);
