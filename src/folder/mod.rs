@@ -13,7 +13,6 @@ mod remote;
 mod root_check;
 pub mod scan;
 mod settle;
-mod walk;
 mod watch;
 pub mod writers;
 

@@ -73,7 +73,9 @@ impl RunningScan {
         let (examiner, watch, at) = (examiner.clone(), watch.cloned(), start.clone());
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let task = tokio::task::spawn_blocking(move || {
-            let mut readers = (0..threads).map(|_| examiner.state.reader()).collect::<Result<Vec<_>, _>>()?;
+            let mut readers = vec![examiner.state.reader()?];
+            // Those beside it are only for speed: descriptors may be short while very many folders are scanned.
+            readers.extend((1..threads).map_while(|_| examiner.state.reader().ok()));
             let scan = Scan {
                 root: &examiner.root,
                 filter: &examiner.filter,
