@@ -12,7 +12,7 @@ use oxen_sync::folder::scan::{Finding, Scan};
 use oxen_sync::folder::{Filter, SettleLimits, SettleStage};
 use oxen_sync::path::{LocalPath, RepoPath};
 use oxen_sync::plan::{Planner, requests};
-use oxen_sync::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, State};
+use oxen_sync::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceKey, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ fn paths(count: usize) -> Vec<LocalPath> {
 fn put(path: LocalPath) -> Change {
     let signature = Signature { size: 4096, mtime_ns: 1, ctime_ns: 1, inode: 1 };
     let digests = Digests { sha256: [1; 32], xxh3: 1 };
-    Change { path, kind: ChangeKind::Put { signature, digests, racy: false } }
+    Change { path, place: PlaceKey::default(), kind: ChangeKind::Put { signature, digests, racy: false } }
 }
 
 fn hashing(c: &mut Criterion) {
@@ -123,7 +123,11 @@ fn scanning(c: &mut Criterion) {
         .map(|path| {
             let signature = root.open_file(&path).expect("it is there").signature;
             let digests = Digests { sha256: [1; 32], xxh3: 1 };
-            Change { path, kind: ChangeKind::Put { signature, digests, racy: false } }
+            Change {
+                path,
+                place: PlaceKey::default(),
+                kind: ChangeKind::Put { signature, digests, racy: false },
+            }
         })
         .collect();
     let batch = BatchRow {

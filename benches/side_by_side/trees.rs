@@ -7,7 +7,7 @@ use fastrand::Rng;
 use oxen_sync::config::Env;
 use oxen_sync::content::{Digests, RootDir};
 use oxen_sync::path::LocalPath;
-use oxen_sync::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, State};
+use oxen_sync::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceKey, State};
 
 use crate::contest::Result;
 
@@ -64,7 +64,11 @@ pub(crate) fn know(config: &Path, files: usize, head: &str) -> Result<()> {
             let path = LocalPath::new(&name(n)).ok_or("a name is none")?;
             let signature = root.open_file(&path)?.signature;
             let digests = Digests { sha256: [0; 32], xxh3: n as u128 };
-            changes.push(Change { path, kind: ChangeKind::Put { signature, digests, racy: false } });
+            changes.push(Change {
+                path,
+                place: PlaceKey::default(),
+                kind: ChangeKind::Put { signature, digests, racy: false },
+            });
         }
         let id = state.next_batch_id()?;
         let batch = BatchRow {

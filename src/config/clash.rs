@@ -37,13 +37,14 @@ pub(super) fn note_clashes(folders: &[Placed<'_>], findings: &mut Vec<Finding>) 
         };
         let (a, b) = (&earlier.folder, &later.folder);
         let target = format!("{} on branch {}", b.repo, b.branch);
-        let finding = if a.remote_dir == b.remote_dir {
+        let (a_dir, b_dir) = (a.layout.fixed_dir(), b.layout.fixed_dir());
+        let finding = if a_dir == b_dir {
             let same_folder = a.path == b.path;
             let what = if same_folder { "this folder is there twice" } else { "two folders go to one place" };
-            let place = if b.remote_dir.is_root() {
+            let place = if b_dir.is_root() {
                 "the root of".to_owned()
             } else {
-                format!("{} of", printable(b.remote_dir.as_str()))
+                format!("{} of", printable(b_dir.as_str()))
             };
             let help = if same_folder {
                 "remove one of the two".to_owned()
@@ -60,10 +61,11 @@ pub(super) fn note_clashes(folders: &[Placed<'_>], findings: &mut Vec<Finding>) 
 }
 
 fn overlap(a: &Folder, b: &Folder) -> bool {
+    let (a_dir, b_dir) = (a.layout.fixed_dir(), b.layout.fixed_dir());
     a.server.url == b.server.url
         && a.repo == b.repo
         && a.branch == b.branch
-        && (a.remote_dir.starts_with(&b.remote_dir) || b.remote_dir.starts_with(&a.remote_dir))
+        && (a_dir.starts_with(b_dir) || b_dir.starts_with(a_dir))
 }
 
 /// Notes a state directory that is watched: each commit would change it and so ask for the next commit.

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::{FolderId, MessageTemplate};
 use crate::oxen::{BranchName, RepoName};
-use crate::path::{RepoPath, shell_word};
+use crate::path::{Layout, RepoPath, shell_word};
 
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
@@ -106,8 +106,10 @@ pub struct Folder {
     pub create_repo: bool,
     /// The description of a repository that is made.
     pub description: Option<String>,
-    /// The directory of the repository that stands for the folder.
+    /// The directory of the repository that stands for the folder, as the config writes it.
     pub remote_dir: RepoPath,
+    /// Where new files stand, with that directory in front.
+    pub layout: Layout,
     /// In gitignore's syntax, what is to be pushed; empty means everything.
     pub include: Vec<String>,
     /// In gitignore's syntax, what is not to be pushed; the last pattern that matches decides. Begins with

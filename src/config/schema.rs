@@ -25,6 +25,7 @@ pub(super) const FOLDER: &[&str] = &[
     "create_repo",
     "description",
     "remote_dir",
+    "remote_path",
     "include",
     "exclude",
     "default_excludes",

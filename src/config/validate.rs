@@ -16,7 +16,7 @@ use super::{
     Server, Settle, Transport, check,
 };
 use crate::oxen::{BranchName, RepoName};
-use crate::path::{Refusal, RepoPath};
+use crate::path::{Layout, LayoutError, Refusal, RepoPath};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -124,6 +124,7 @@ fn build_folder(
         create_repo: settings.create_repo.as_ref().is_none_or(|on| *on.get_ref()),
         description: common.description,
         remote_dir: common.remote_dir?,
+        layout: common.layout?,
         include: common.include,
         exclude: common.exclude,
         max_file_size: common.max_file_size,
@@ -144,6 +145,7 @@ struct Checked {
     create_branch_from: Option<BranchName>,
     description: Option<String>,
     remote_dir: Option<RepoPath>,
+    layout: Option<Layout>,
     include: Vec<String>,
     exclude: Vec<String>,
     max_file_size: Option<u64>,
@@ -179,14 +181,13 @@ fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
     };
     exclude.extend(check::patterns("exclude", raw.exclude.as_ref(), findings));
     let max_file_size = raw.max_file_size.as_ref();
+    let (remote_dir, layout) = layout(raw, findings).unzip();
     Checked {
         branch,
         create_branch_from,
         description: raw.description.as_ref().map(|text| check::line("description", text, findings)),
-        remote_dir: match &raw.remote_dir {
-            Some(dir) => remote_dir(dir, findings),
-            None => Some(RepoPath::root()),
-        },
+        remote_dir,
+        layout,
         include: check::patterns("include", raw.include.as_ref(), findings),
         exclude,
         max_file_size: max_file_size
@@ -295,19 +296,51 @@ fn delete_brake(raw: &Settings, findings: &mut Vec<Finding>) -> DeleteBrake {
     }
 }
 
-fn remote_dir(value: &Spanned<String>, findings: &mut Vec<Finding>) -> Option<RepoPath> {
-    let (why, help) = match RepoPath::parse(value.get_ref()) {
-        Ok(dir) => return Some(dir),
-        Err(Refusal::Backslash) => ("`remote_dir` holds a backslash", "directories are separated by `/`"),
-        Err(Refusal::Reserved) => {
-            ("`remote_dir` lies in .oxen, which Oxen keeps for itself", "choose another")
+/// `remote_dir` as it is written, and what it makes with `remote_path`.
+fn layout(raw: &Settings, findings: &mut Vec<Finding>) -> Option<(RepoPath, Layout)> {
+    let written = raw.remote_dir.as_ref().map_or("", |dir| dir.get_ref());
+    let in_dir = Layout::in_dir(written).and_then(|layout| Ok((RepoPath::parse(written)?, layout)));
+    let (dir, layout) = noted("remote_dir", raw.remote_dir.as_ref(), in_dir, findings)?;
+    let Some(path) = &raw.remote_path else { return Some((dir, layout)) };
+    let layout = noted("remote_path", Some(path), layout.with_path(path.get_ref()), findings)?;
+    Some((dir, layout))
+}
+
+fn noted<T>(
+    key: &str,
+    value: Option<&Spanned<String>>,
+    parsed: Result<T, LayoutError>,
+    findings: &mut Vec<Finding>,
+) -> Option<T> {
+    let error = match parsed {
+        Ok(parsed) => return Some(parsed),
+        Err(error) => error,
+    };
+    let (why, help) = match &error {
+        LayoutError::Path(Refusal::Backslash) => {
+            (format!("`{key}` holds a backslash"), "directories are separated by `/`".to_owned())
         }
-        Err(Refusal::NotPlain | Refusal::NotUtf8) => (
-            "`remote_dir` is not a plain path",
-            "write it like \"rig/7\", without empty parts, `.` and `..`; \"\" is the repository's root",
+        LayoutError::Path(Refusal::Reserved) => {
+            (format!("`{key}` lies in .oxen, which Oxen keeps for itself"), "choose another".to_owned())
+        }
+        LayoutError::Path(Refusal::NotPlain | Refusal::NotUtf8) if key == "remote_dir" => (
+            format!("`{key}` is not a plain path"),
+            "write it like \"rig/7\", without empty parts, `.` and `..`; \"\" is the repository's root"
+                .to_owned(),
+        ),
+        LayoutError::Path(Refusal::NotPlain | Refusal::NotUtf8) => (
+            format!("`{key}` is not a plain path"),
+            "write it like \"{date}/{path}\", without empty parts, `.` and `..`".to_owned(),
+        ),
+        error => (
+            format!("`{key}` does not say where files stand"),
+            format!(
+                "{error}; an example is \"{}\"",
+                if key == "remote_dir" { "camera/{date}" } else { "{dir}/{date}/{name}" }
+            ),
         ),
     };
-    findings.push(Finding::new(value.span(), why).help(help));
+    findings.push(Finding::new(value.map_or(0..0, Spanned::span), why).help(help));
     None
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::writers::Writers;
 use super::{Due, Filter};
 use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
-use crate::path::{LocalPath, RepoPath};
+use crate::path::LocalPath;
 use crate::state::{
-    Change, ChangeKind, Confirmed, FileRow, FolderKey, Presence, ProblemKind, ProblemRow, State, StateError,
+    Change, ChangeKind, Confirmed, FileRow, FolderKey, PlaceKey, Places, Presence, ProblemKind, ProblemRow,
+    State, StateError,
 };
 
 /// What an examination found.
@@ -46,8 +47,8 @@ pub struct Examiner {
     pub state: State,
     /// Its number there.
     pub folder: FolderKey,
-    /// Where it stands on the branch.
-    pub remote_dir: RepoPath,
+    /// Where its files stand on the branch.
+    pub places: Arc<Places>,
     /// Larger files are refused, in bytes.
     pub max_file_size: Option<u64>,
     /// Whether a file that is gone here is to go from the branch.
@@ -145,12 +146,22 @@ impl Examiner {
         if let Some(problem) = self.state.problem(self.folder, path)?
             && matches!(problem.kind, ProblemKind::Quarantined | ProblemKind::Refused)
             && problem.signature == Some(signature)
-            && self.is_still_refused(&problem, signature)
+            && self.is_still_refused(&problem, signature, row.as_ref())?
         {
             return Ok(Verdict::Done(Examined::Nothing));
         }
-        if let Err(refusal) = RepoPath::for_file(&self.remote_dir, path) {
+        let place = self.place_of(row.as_ref(), signature)?;
+        if let Err(refusal) = self.places.path_of(place, path) {
             return self.problem(path, ProblemKind::Refused, &refusal, Some(signature));
+        }
+        if row.is_none()
+            && let Some(other) = self.places.in_the_way(place, path)?
+        {
+            let reason = format!(
+                "the branch holds {other} where it would have to stand, or in place of a directory above; rename one of \
+                 the two, or change remote_path"
+            );
+            return self.problem(path, ProblemKind::Refused, &reason, Some(signature));
         }
         if let Some(limit) = self.max_file_size.filter(|limit| signature.size > *limit) {
             let reason = format!(
@@ -159,17 +170,38 @@ impl Examiner {
             );
             return self.problem(path, ProblemKind::Refused, &reason, Some(signature));
         }
-        self.take(due, signature, row.as_ref())
+        self.take(due, signature, row.as_ref(), place)
     }
 
     /// Whether the config still says what made a problem; a limit that was raised releases its files.
-    fn is_still_refused(&self, problem: &ProblemRow, signature: Signature) -> bool {
-        problem.kind == ProblemKind::Quarantined
-            || RepoPath::for_file(&self.remote_dir, &problem.path).is_err()
+    fn is_still_refused(
+        &self,
+        problem: &ProblemRow,
+        signature: Signature,
+        row: Option<&FileRow>,
+    ) -> Result<bool, StateError> {
+        if problem.kind == ProblemKind::Quarantined
             || self.max_file_size.is_some_and(|limit| signature.size > limit)
+        {
+            return Ok(true);
+        }
+        let place = self.place_of(row, signature)?;
+        Ok(self.places.path_of(place, &problem.path).is_err()
+            || (row.is_none() && self.places.in_the_way(place, &problem.path)?.is_some()))
     }
 
-    fn take(&self, due: &Due, seen: Signature, row: Option<&FileRow>) -> Result<Verdict, StateError> {
+    /// Where a file stands on the branch, or is to.
+    fn place_of(&self, row: Option<&FileRow>, signature: Signature) -> Result<PlaceKey, StateError> {
+        row.map_or_else(|| self.places.for_new(signature.mtime_ns), |row| Ok(row.place))
+    }
+
+    fn take(
+        &self,
+        due: &Due,
+        seen: Signature,
+        row: Option<&FileRow>,
+        place: PlaceKey,
+    ) -> Result<Verdict, StateError> {
         let path = &due.path;
         let mut opened = match self.root.open_file(path) {
             Ok(opened) => opened,
@@ -197,19 +229,20 @@ impl Examiner {
             return Ok(Verdict::Confirm(signature, Hashed { racy, ..hashed }));
         }
         let kind = ChangeKind::Put { signature, digests: hashed.digests, racy };
-        Ok(Verdict::Done(Examined::Finished(Change { path: path.clone(), kind })))
+        Ok(Verdict::Done(Examined::Finished(Change { path: path.clone(), place, kind })))
     }
 
     fn gone(&self, path: &LocalPath) -> Result<Verdict, StateError> {
         self.state.clear_problem(self.folder, path)?;
         let row = self.state.file(self.folder, path)?;
         // A file that was only listed on the branch was never here.
-        let known = row.filter(|row| row.known.signature.is_some()).map(|row| row.known.presence);
+        let known =
+            row.filter(|row| row.known.signature.is_some()).map(|row| (row.known.presence, row.place));
         Ok(match known {
-            Some(Presence::Here) if self.mirror => Verdict::MarkGone(Presence::Waiting),
-            Some(Presence::Here) => Verdict::MarkGone(Presence::Kept),
-            Some(Presence::Released) if self.mirror => {
-                let change = Change { path: path.clone(), kind: ChangeKind::Remove };
+            Some((Presence::Here, _)) if self.mirror => Verdict::MarkGone(Presence::Waiting),
+            Some((Presence::Here, _)) => Verdict::MarkGone(Presence::Kept),
+            Some((Presence::Released, place)) if self.mirror => {
+                let change = Change { path: path.clone(), place, kind: ChangeKind::Remove };
                 Verdict::Done(Examined::Finished(change))
             }
             _ => Verdict::Done(Examined::Nothing),
@@ -262,6 +295,7 @@ impl Examiner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::{Layout, RepoPath};
     use crate::state::{BatchRow, BatchTransport, Phase};
     use std::ffi::OsStr;
     use std::fs;
@@ -283,12 +317,14 @@ mod tests {
             let (dir, state_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let (state, _) = State::open(state_dir.path(), "").unwrap();
             let folder = state.folder("f").unwrap();
+            let places =
+                Places::load(&state, folder, &RepoPath::root(), &Layout::in_dir("").unwrap()).unwrap();
             let examiner = Examiner {
                 root: Arc::new(RootDir::open(dir.path()).unwrap()),
                 filter: Arc::new(Filter::new(["*.tmp"], [], "").unwrap()),
                 state,
                 folder,
-                remote_dir: RepoPath::root(),
+                places: Arc::new(places),
                 max_file_size: Some(10),
                 mirror: false,
                 writers: Arc::default(),
@@ -384,7 +420,7 @@ mod tests {
         assert_eq!((f.look("a"), presence(&f)), (Examined::Removed, Presence::Waiting));
         assert_eq!(f.look("a"), Examined::Nothing, "it is written down");
         f.examiner.state.release_removals(f.examiner.folder, None).unwrap();
-        let remove = Change { path: local("a"), kind: ChangeKind::Remove };
+        let remove = Change { path: local("a"), place: PlaceKey::default(), kind: ChangeKind::Remove };
         assert_eq!(f.look("a"), Examined::Finished(remove));
         f.write("a", "1");
         f.push("a");

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::config::BatchLimits;
 use crate::path::LocalPath;
-use crate::state::{Change, ChangeKind};
+use crate::state::{Change, ChangeKind, PlaceKey};
 
 /// The part of a batch, one in so many, that removals have when it is full of files.
 const REMOVALS_PART: usize = 8;
@@ -98,7 +98,8 @@ impl Planner {
     ) {
         let before = self.pending.len();
         for path in removals {
-            let change = Change { path: path.clone(), kind: ChangeKind::Remove };
+            // What is known of the file says where it stands, once the batch is on its way.
+            let change = Change { path: path.clone(), place: PlaceKey::default(), kind: ChangeKind::Remove };
             self.pending.entry(path).or_insert(Pending { change, batches: self.batches });
         }
         if self.pending.len() > before {
@@ -207,6 +208,7 @@ pub(super) mod tests {
     pub(in crate::plan) fn put(path: &str, size: u64) -> Change {
         Change {
             path: LocalPath::new(Path::new(path)).unwrap(),
+            place: PlaceKey::default(),
             kind: ChangeKind::Put {
                 signature: Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 },
                 digests: Digests { sha256: [0; 32], xxh3: u128::from(size) },
@@ -216,7 +218,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::plan) fn remove(path: &str) -> Change {
-        Change { path: LocalPath::new(Path::new(path)).unwrap(), kind: ChangeKind::Remove }
+        Change { kind: ChangeKind::Remove, ..put(path, 0) }
     }
 
     fn seconds(s: f64) -> Duration {

@@ -44,6 +44,11 @@ pub(super) fn bytes_of(change: &Change) -> u64 {
 }
 
 impl Pusher {
+    /// Where a change takes effect on the branch.
+    pub(super) fn path_of(&self, change: &Change) -> Option<RepoPath> {
+        self.options.places.path_of(change.place, &change.path).ok()
+    }
+
     /// A batch of `changes` under a number of its own.
     pub(super) fn new_batch(&self, changes: Vec<Change>, message: String) -> Result<Batch, StateError> {
         let id = self.state.next_batch_id()?;
@@ -60,14 +65,14 @@ impl Pusher {
 
     /// A batch that the journal knows.
     pub(super) fn batch_of(&self, row: BatchRow, changes: Vec<Change>) -> Batch {
-        let (changes, paths) = changes
+        // Names that cannot stand on the branch were refused when they were looked at.
+        let mut placed: Vec<(Change, RepoPath)> = changes
             .into_iter()
-            .filter_map(|change| {
-                // Names that cannot stand on the branch were refused when they were looked at.
-                let path = RepoPath::for_file(&self.options.remote_dir, &change.path).ok()?;
-                Some((change, path))
-            })
-            .unzip();
+            .filter_map(|change| self.path_of(&change).map(|path| (change, path)))
+            .collect();
+        // In the order of the branch's tree, which is the folder's unless times are part of it.
+        placed.sort_by(|(_, one), (_, other)| one.as_str().split('/').cmp(other.as_str().split('/')));
+        let (changes, paths) = placed.into_iter().unzip();
         let author = &self.target.author;
         let info = CommitInfo {
             message: row.message.clone(),

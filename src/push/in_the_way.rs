@@ -5,7 +5,7 @@ use super::prove::{Found, look_up};
 use super::pusher::{Failure, Pusher};
 use super::worker;
 use crate::oxen::CommitInfo;
-use crate::path::{LocalPath, RepoPath, printable};
+use crate::path::{RepoPath, printable};
 use crate::state::{Change, ChangeKind, Presence};
 
 const PAGE_SIZE: usize = 1_000;
@@ -29,7 +29,7 @@ impl Pusher {
         for (index, (change, is_new)) in changes.iter().zip(is_new).enumerate() {
             if *is_new
                 && matches!(change.kind, ChangeKind::Put { .. })
-                && let Ok(path) = RepoPath::for_file(&self.options.remote_dir, &change.path)
+                && let Some(path) = self.path_of(change)
             {
                 indices.push(index);
                 paths.push(path);
@@ -122,12 +122,13 @@ impl Pusher {
 
     /// What became of a file of the branch that was in our folder and is not for the branch to keep; `None` for others.
     fn known(&self, file: &RepoPath) -> Result<Option<Presence>, Failure> {
-        let remote_dir = self.options.remote_dir.as_str();
-        let below = file.as_str().strip_prefix(remote_dir).unwrap_or(file.as_str()).trim_start_matches('/');
-        let Some(local) = LocalPath::new(below.as_ref()) else { return Ok(None) };
-        let row = self.state.file(self.options.folder, &local)?;
-        let was_here = row.filter(|row| row.known.signature.is_some());
-        Ok(was_here.map(|row| row.known.presence).filter(|presence| *presence != Presence::Kept))
+        for (place, local) in self.options.places.files_at(file)? {
+            let row = self.state.file(self.options.folder, &local)?;
+            if let Some(row) = row.filter(|row| row.known.signature.is_some() && row.place == place) {
+                return Ok(Some(row.known.presence).filter(|presence| *presence != Presence::Kept));
+            }
+        }
+        Ok(None)
     }
 
     /// Some file that lies below the directory on the branch, if any does.

@@ -72,7 +72,7 @@ impl Pusher {
         let (changes, paths): (Vec<Change>, Vec<RepoPath>) = doubtful
             .into_iter()
             .filter_map(|change| {
-                let path = RepoPath::for_file(&self.options.remote_dir, &change.path).ok()?;
+                let path = self.path_of(&change)?;
                 Some((change, path))
             })
             .unzip();
@@ -100,16 +100,15 @@ impl Pusher {
     /// branch holds at its path, whatever its bytes (oxen-server 0.65.2). Files that were found missing once are
     /// therefore removed in a commit before: what is not there is not taken for unchanged.
     async fn remove_unproved(&self, changes: &[Change]) -> Result<(), Failure> {
-        let again: Vec<LocalPath> = {
+        let (again, paths): (Vec<LocalPath>, Vec<RepoPath>) = {
             let unproved = self.lock_unproved();
             let puts = changes.iter().filter(|change| change.kind != ChangeKind::Remove);
-            puts.map(|change| &change.path).filter(|path| unproved.contains(*path)).cloned().collect()
+            let again = puts.filter(|change| unproved.contains(&change.path));
+            again.filter_map(|change| Some((change.path.clone(), self.path_of(change)?))).unzip()
         };
         if again.is_empty() {
             return Ok(());
         }
-        let paths: Vec<_> =
-            again.iter().filter_map(|path| RepoPath::for_file(&self.options.remote_dir, path).ok()).collect();
         // Should we end in between, the files must be found to differ.
         let (folder, forgotten) = (self.options.folder, again.clone());
         self.blocking(move |state| state.forget_files(folder, &forgotten)).await?;
@@ -121,8 +120,11 @@ impl Pusher {
 
 fn sort(state: &State, folder: FolderKey, changes: Vec<Change>) -> Result<Sorted, StateError> {
     let mut sorted = Sorted::default();
-    for change in changes {
+    for mut change in changes {
         let row = state.file(folder, &change.path)?;
+        if let Some(row) = &row {
+            change.place = row.place;
+        }
         match (&change.kind, row) {
             (ChangeKind::Put { signature, digests, racy }, Some(row))
                 if row.holds(signature.size, digests) =>

@@ -140,11 +140,13 @@ mod tests {
     use super::*;
     use crate::content::{Digests, Signature};
     use crate::path::LocalPath;
+    use crate::state::PlaceKey;
 
     #[test]
     fn a_change_is_proved_by_size_and_hash_or_by_absence() {
         let put = Change {
             path: LocalPath::root().join("a".as_ref()),
+            place: PlaceKey::default(),
             kind: ChangeKind::Put {
                 signature: Signature { size: 3, mtime_ns: 0, ctime_ns: 0, inode: 0 },
                 digests: Digests { sha256: [0; 32], xxh3: 7 },

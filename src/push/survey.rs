@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use super::Target;
 use super::pusher::{Failure, Pusher};
 use super::verdict::Verdict;
 use crate::folder::Hint;
 use crate::oxen::Commit;
 use crate::path::{LocalPath, RepoPath, printable};
-use crate::state::Listing;
+use crate::state::{Listed, Listing};
 
 const PAGE_SIZE: usize = 2_000;
 const HISTORY_PAGE_SIZE: usize = 500;
@@ -77,7 +79,7 @@ impl Pusher {
         let folder = self.options.folder;
         self.blocking(move |state| state.begin_listing(folder)).await?;
         let Target { client, repo, .. } = &self.target;
-        let mut dirs = vec![self.options.remote_dir.clone()];
+        let mut dirs = vec![self.options.places.layout().fixed_dir().clone()];
         let mut files = 0_usize;
         let (mut requests, mut dirs_len) = (0, 0_usize);
         while let Some(dir) = dirs.pop() {
@@ -90,11 +92,11 @@ impl Pusher {
                 }
                 let listed = self.tries(|| client.list_dir(repo, head, &dir, page, PAGE_SIZE)).await?;
                 let Some(listed) = listed.filter(|listed| !listed.entries.is_empty()) else { break };
-                let mut rows = Vec::new();
+                let mut found = Vec::new();
                 for entry in &listed.entries {
-                    let Some((path, local)) = self.place_of(&dir, &entry.name) else { continue };
+                    let Some(path) = path_below(&dir, &entry.name) else { continue };
                     match entry.xxh3 {
-                        Some(xxh3) if !entry.is_dir => rows.push((local, entry.size, xxh3)),
+                        Some(xxh3) if !entry.is_dir => found.push((path, entry.size, xxh3)),
                         _ if entry.is_dir => {
                             dirs_len += path.as_str().len();
                             dirs.push(path);
@@ -102,9 +104,20 @@ impl Pusher {
                         _ => {}
                     }
                 }
-                files += rows.len();
-                self.status.send_modify(|status| status.listed += rows.len() as u64);
-                self.blocking(move |state| state.list_files(folder, &rows)).await?;
+                let places = Arc::clone(&self.options.places);
+                let taking_in = self.blocking(move |state| {
+                    let mut rows = Vec::with_capacity(found.len());
+                    for (path, size, xxh3) in found {
+                        let files = places.files_at(&path)?;
+                        // What no folder of ours can have put there is left out.
+                        rows.extend((!files.is_empty()).then_some(Listed { files, size, xxh3 }));
+                    }
+                    state.list_files(folder, &rows)?;
+                    Ok(rows.len())
+                });
+                let count = taking_in.await?;
+                files += count;
+                self.status.send_modify(|status| status.listed += count as u64);
                 if page >= listed.total_pages {
                     break;
                 }
@@ -114,21 +127,14 @@ impl Pusher {
         let lost = self.blocking(move |state| state.end_listing(folder, &head)).await?;
         Ok((files, lost))
     }
+}
 
-    /// A listed name as a path on the branch and in the folder; `None` for names that no folder of ours could hold.
-    fn place_of(&self, dir: &RepoPath, name: &str) -> Option<(RepoPath, LocalPath)> {
-        let is_too_long = name.len() > NAME_LEN_MAX || dir.as_str().len() + name.len() > PATH_LEN_MAX;
-        if is_too_long || name.contains('/') {
-            return None;
-        }
-        let path = if dir.is_root() { name.to_owned() } else { format!("{dir}/{name}") };
-        let path = RepoPath::parse(&path).ok()?;
-        let remote_dir = &self.options.remote_dir;
-        let relative = match remote_dir.is_root() {
-            true => path.as_str(),
-            false => path.as_str().strip_prefix(remote_dir.as_str())?.strip_prefix('/')?,
-        };
-        let local = LocalPath::new(relative.as_ref())?;
-        (RepoPath::for_file(remote_dir, &local).ok()? == path).then_some((path, local))
+/// A listed name as a path on the branch; `None` for names that no file of ours could have.
+fn path_below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
+    let is_too_long = name.len() > NAME_LEN_MAX || dir.as_str().len() + name.len() > PATH_LEN_MAX;
+    if is_too_long || name.contains('/') {
+        return None;
     }
+    let path = if dir.is_root() { name.to_owned() } else { format!("{dir}/{name}") };
+    RepoPath::parse(&path).ok().filter(|parsed| parsed.as_str() == path)
 }

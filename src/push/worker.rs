@@ -21,7 +21,7 @@ use crate::folder::intake::Outlook;
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
 use crate::plan::{self, Planner};
-use crate::state::{Change, FolderKey, RetryRow};
+use crate::state::{Change, FolderKey, Places, RetryRow};
 
 /// What to push and how.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ pub struct PushOptions {
     pub path: PathBuf,
     /// Its number in the state.
     pub folder: FolderKey,
-    /// Where it stands on the branch.
-    pub remote_dir: RepoPath,
+    /// Where its files stand on the branch.
+    pub places: Arc<Places>,
     /// What carries batches.
     pub transport: Transport,
     /// When batches are closed.
@@ -259,9 +259,9 @@ async fn groups_for_put(pusher: &Pusher, batch: Vec<Vec<Change>>) -> Result<Vec<
         name: author.name.clone(),
         email: author.email.clone(),
     };
-    let remote_dir = &pusher.options.remote_dir;
+    let places = &pusher.options.places;
     let path_of =
-        |change: &Change| RepoPath::for_file(remote_dir, &change.path).unwrap_or_else(|_| RepoPath::root());
+        |change: &Change| places.path_of(change.place, &change.path).unwrap_or_else(|_| RepoPath::root());
     let (groups, rest) = plan::groups_for_put(batch.into_iter().flatten().collect(), path_of, &info);
     for change in &rest {
         let reason = "a PUT cannot carry it (its size, its name, or a removal); set transport = \"auto\"";

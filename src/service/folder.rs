@@ -14,7 +14,7 @@ use crate::oxen::Author;
 use crate::path::LocalPath;
 use crate::push::worker;
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
-use crate::state::{FolderKey, State, StateError};
+use crate::state::{FolderKey, Places, State, StateError};
 use crate::status::LiveFolder;
 
 /// Why a folder cannot be started.
@@ -77,11 +77,12 @@ impl Shared {
         target.create_repo = folder.create_repo;
         target.create_branch_from.clone_from(&folder.create_branch_from);
         target.description.clone_from(&folder.description);
+        let places = Arc::new(Places::load(&self.state, key, &folder.remote_dir, &folder.layout)?);
         let push_calls = Arc::<Calls>::default();
         let options = PushOptions {
             path: folder.path.clone(),
             folder: key,
-            remote_dir: folder.remote_dir.clone(),
+            places: Arc::clone(&places),
             transport: folder.transport,
             mirror: folder.on_delete == OnDelete::Mirror,
             delete_brake: folder.delete_brake,
@@ -100,7 +101,7 @@ impl Shared {
         let options = IntakeOptions {
             path: folder.path.clone(),
             folder: key,
-            remote_dir: folder.remote_dir.clone(),
+            places,
             exclude: folder.exclude.clone(),
             include: folder.include.clone(),
             settle: SettleLimits { quiet: folder.settle.quiet, max_wait: folder.settle.max_wait },

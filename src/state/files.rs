@@ -1,7 +1,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{FolderKey, State, StateError};
+use super::{FolderKey, PlaceKey, State, StateError};
 use crate::content::{Digests, Signature};
 use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
@@ -95,6 +95,8 @@ pub struct FileRow {
     pub commit_id: Option<String>,
     /// When that commit was proved, in milliseconds since the epoch.
     pub pushed_ms: Option<i64>,
+    /// Where it stands on the branch.
+    pub place: PlaceKey,
 }
 
 impl FileRow {
@@ -117,7 +119,7 @@ impl FileRow {
 }
 
 const FILE_COLUMNS: &str =
-    "name, mtime_ns, ctime_ns, inode, size, racy, gone, xxh3, sha256, commit_id, pushed_ms";
+    "name, mtime_ns, ctime_ns, inode, size, racy, gone, xxh3, sha256, commit_id, pushed_ms, place";
 
 fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     let times: (Option<i64>, Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
@@ -141,6 +143,7 @@ fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
         sha256: row.get(8)?,
         commit_id: row.get(9)?,
         pushed_ms: row.get(10)?,
+        place: row.get(11)?,
     })
 }
 
@@ -344,6 +347,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Listed;
     use std::path::Path;
 
     fn local(path: &str) -> LocalPath {
@@ -357,7 +361,7 @@ mod tests {
         let folder = state.folder("a").unwrap();
         let listed: Vec<_> = ["top", "a/2", "a/1", "a/b/2", "a0/3", "a/gone/4", "a-/5", "\u{1}/6"]
             .iter()
-            .map(|path| (local(path), 1, 1))
+            .map(|path| Listed { files: vec![(PlaceKey::default(), local(path))], size: 1, xxh3: 1 })
             .collect();
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &listed).unwrap();

@@ -3,7 +3,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::files::split;
 use super::history::trim;
-use super::{FolderKey, State, StateError};
+use super::{FolderKey, PlaceKey, State, StateError};
 use crate::content::{Digests, Signature};
 use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
@@ -50,6 +50,8 @@ pub enum ChangeKind {
 pub struct Change {
     /// Relative to the folder.
     pub path: LocalPath,
+    /// Where it stands on the branch.
+    pub place: PlaceKey,
     /// What happens to it.
     pub kind: ChangeKind,
 }
@@ -116,7 +118,8 @@ impl State {
                 ],
             )?;
             let mut statement = transaction.prepare_cached(
-                "INSERT INTO batch_change VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO batch_change (batch, path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3, place)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?;
             for change in changes {
                 let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, [0; 32], 0, false);
@@ -137,6 +140,7 @@ impl State {
                     racy,
                     sha256,
                     xxh3.to_be_bytes(),
+                    change.place,
                 ])?;
             }
             Ok(())
@@ -198,7 +202,7 @@ impl State {
             })?
             .collect::<Result<Vec<_>, _>>()?;
         let mut statement = connection.prepare_cached(
-            "SELECT path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3
+            "SELECT path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3, place
              FROM batch_change WHERE batch = ?1 ORDER BY path",
         )?;
         let mut found = Vec::new();
@@ -220,7 +224,7 @@ impl State {
                     },
                     _ => ChangeKind::Remove,
                 };
-                changes.push(Change { path, kind });
+                changes.push(Change { path, place: row.get(9)?, kind });
             }
             found.push((batch, changes));
         }
@@ -243,13 +247,17 @@ impl State {
         self.write(|transaction| {
             let mut put = transaction.prepare_cached(
                 "INSERT INTO file (folder, dir, name, size, mtime_ns, ctime_ns, inode, racy, gone, sha256, xxh3,
-                                   commit_id, pushed_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12)
+                                   commit_id, pushed_ms, place)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13)
                  ON CONFLICT DO UPDATE SET size = ?4, mtime_ns = ?5, ctime_ns = ?6, inode = ?7, racy = ?8, gone = 0,
-                     sha256 = ?9, xxh3 = ?10, commit_id = ?11, pushed_ms = ?12",
+                     sha256 = ?9, xxh3 = ?10, commit_id = ?11, pushed_ms = ?12, place = ?13",
             )?;
             let mut remove = transaction
                 .prepare_cached("DELETE FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            let mut became_dir = transaction.prepare_cached(
+                "DELETE FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND place = ?4
+                     AND NOT EXISTS (SELECT 1 FROM place WHERE id = ?4 AND behind != '')",
+            )?;
             let mut settled =
                 transaction.prepare_cached("DELETE FROM problem WHERE folder = ?1 AND path = ?2")?;
             let (mut files, mut removed, mut bytes) = (0_i64, 0_i64, 0_i64);
@@ -271,15 +279,16 @@ impl State {
                             digests.xxh3.to_be_bytes(),
                             commit_id,
                             now_ms,
+                            change.place,
                         ])?;
                         // Where this path leads through a file that was there, that file has become a directory.
                         let above = std::iter::successors(change.path.parent(), LocalPath::parent);
                         for dir in above.take_while(|dir| !dir.is_root()) {
-                            if !dirs.insert(dir.clone()) {
+                            if !dirs.insert((change.place, dir.clone())) {
                                 break;
                             }
                             let (dir, name) = split(&dir);
-                            remove.execute(params![folder.0, dir, name])?;
+                            became_dir.execute(params![folder.0, dir, name, change.place])?;
                         }
                         files += 1;
                         bytes = bytes.saturating_add(signature.size.cast_signed());
@@ -321,6 +330,7 @@ mod tests {
     fn change(path: &str, size: u64) -> Change {
         Change {
             path: LocalPath::new(Path::new(path)).unwrap(),
+            place: PlaceKey::default(),
             kind: ChangeKind::Put {
                 signature: Signature { size, mtime_ns: 1, ctime_ns: 2, inode: 3 },
                 digests: Digests { sha256: [9; 32], xxh3: u128::MAX },
@@ -344,7 +354,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
-        let gone = Change { path: LocalPath::new(Path::new("z")).unwrap(), kind: ChangeKind::Remove };
+        let gone = Change { kind: ChangeKind::Remove, ..change("z", 0) };
         let changes = [change("a", 1), change("b", 2), gone.clone()];
         assert_eq!(state.next_batch_id().unwrap(), 1);
         state.open_batch(folder, &batch(1), &changes, 0).unwrap();

@@ -1,7 +1,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::files::split;
-use super::{FolderKey, State, StateError};
+use super::{FolderKey, PlaceKey, State, StateError};
 use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 
@@ -14,6 +14,17 @@ pub struct Listing {
     pub head: Option<String>,
     /// The last commit of ours, which every later head has in its history.
     pub last_commit: Option<String>,
+}
+
+/// A file that the branch was listed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Which file of the folder it is, and at which of its places: the likeliest first, and at least one.
+    pub files: Vec<(PlaceKey, LocalPath)>,
+    /// Bytes.
+    pub size: u64,
+    /// The content, as Oxen names it.
+    pub xxh3: u128,
 }
 
 impl State {
@@ -52,23 +63,52 @@ impl State {
     }
 
     /// Takes in files that the branch was listed with. What is known better stays, unless the branch holds another
-    /// content by now: then that is all that is known.
+    /// content by now: then that is all that is known. Of a file that stands at several places, the one counts that it is
+    /// known at, or else that of the latest time.
     ///
     /// # Errors
     /// SQLite says no.
-    pub fn list_files(&self, folder: FolderKey, listed: &[(LocalPath, u64, u128)]) -> Result<(), StateError> {
+    pub fn list_files(&self, folder: FolderKey, listed: &[Listed]) -> Result<(), StateError> {
         self.write(|transaction| {
+            let mut place = transaction
+                .prepare_cached("SELECT place FROM file WHERE folder = ?1 AND dir = ?2 AND name = ?3")?;
+            let mut is_later = transaction.prepare_cached(
+                "SELECT 1 FROM file, place AS known, place AS listed
+                 WHERE file.folder = ?1 AND dir = ?2 AND name = ?3 AND sha256 IS NULL
+                     AND known.id = file.place AND listed.id = ?4
+                     AND (listed.before, listed.behind) > (known.before, known.behind)",
+            )?;
             let mut same = transaction.prepare_cached(
                 "UPDATE file SET listed = 1
                  WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND size = ?4 AND xxh3 = ?5",
             )?;
             let mut other = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO file (folder, dir, name, size, xxh3, listed) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+                "INSERT OR REPLACE INTO file (folder, dir, name, size, xxh3, listed, place)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)",
             )?;
-            for (path, size, xxh3) in listed {
-                let (dir, name) = split(path);
-                let row = params![folder.0, dir, name, size.cast_signed(), xxh3.to_be_bytes()];
-                if same.execute(row)? == 0 {
+            for Listed { files, size, xxh3 } in listed {
+                let mut chosen = None;
+                for (key, path) in files {
+                    let (dir, name) = split(path);
+                    let known: Option<PlaceKey> =
+                        place.query_row(params![folder.0, dir, name], |row| row.get(0)).optional()?;
+                    if known == Some(*key) {
+                        chosen = Some((*key, dir, name));
+                        break;
+                    }
+                    let is_new = match known {
+                        None => true,
+                        Some(_) => is_later.exists(params![folder.0, dir, name, key])?,
+                    };
+                    if is_new && chosen.is_none() {
+                        chosen = Some((*key, dir, name));
+                    }
+                }
+                let Some((key, dir, name)) = chosen else { continue };
+                let row = params![folder.0, dir, name, size.cast_signed(), xxh3.to_be_bytes(), key];
+                let is_known =
+                    place.query_row(params![folder.0, dir, name], |row| row.get(0)).optional()? == Some(key);
+                if !is_known || same.execute(&row[..5])? == 0 {
                     other.execute(row)?;
                 }
             }
@@ -133,13 +173,17 @@ mod tests {
         LocalPath::new(Path::new(path)).unwrap()
     }
 
+    fn listed(path: &str, size: u64, xxh3: u128) -> Listed {
+        Listed { files: vec![(PlaceKey::default(), local(path))], size, xxh3 }
+    }
+
     #[test]
     fn what_the_branch_was_listed_with_is_known_by_content_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         state.begin_listing(folder).unwrap();
-        state.list_files(folder, &[(local("x/y"), 3, 7)]).unwrap();
+        state.list_files(folder, &[listed("x/y", 3, 7)]).unwrap();
         let row = state.file(folder, &local("x/y")).unwrap().unwrap();
         assert_eq!((row.known.signature, row.sha256), (None, None));
         assert!(row.holds(3, &Digests { sha256: [1; 32], xxh3: 7 }));
@@ -164,16 +208,14 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         assert_eq!(state.listing(folder).unwrap(), Listing::default());
-        let (same, other, lost) = ((local("same"), 1, 1), (local("other"), 1, 1), (local("lost"), 1, 1));
+        let (same, other, lost) = (listed("same", 1, 1), listed("other", 1, 1), listed("lost", 1, 1));
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
         state.begin_listing(folder).unwrap();
         state.list_files(folder, &[same.clone(), other.clone(), lost.clone()]).unwrap();
         assert_eq!(state.end_listing(folder, "c1").unwrap(), 0);
-        for (path, ..) in [&same, &other, &lost] {
+        for path in [&same, &other, &lost].map(|listed| listed.files[0].1.clone()) {
             let digests = Digests { sha256: [1; 32], xxh3: 1 };
-            state
-                .confirm_files(folder, &[Confirmed { path: path.clone(), signature, digests, racy: false }])
-                .unwrap();
+            state.confirm_files(folder, &[Confirmed { path, signature, digests, racy: false }]).unwrap();
         }
         state.advance_head(folder, "c0", "c2").unwrap();
         assert_eq!(
@@ -186,7 +228,7 @@ mod tests {
 
         state.begin_listing(folder).unwrap();
         assert!(!state.listing(folder).unwrap().is_whole);
-        state.list_files(folder, &[same, (local("other"), 1, 2)]).unwrap();
+        state.list_files(folder, &[same, listed("other", 1, 2)]).unwrap();
         state.end_listing(folder, "c9").unwrap();
         let signature_of = |path| state.file(folder, &local(path)).unwrap().map(|row| row.known.signature);
         assert_eq!(signature_of("same"), Some(Some(signature)));
@@ -213,7 +255,7 @@ mod tests {
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
         let digests = Digests { sha256: [1; 32], xxh3: 1 };
         let kind = ChangeKind::Put { signature, digests, racy: false };
-        let changes = [Change { path: local("x"), kind }];
+        let changes = [Change { path: local("x"), place: PlaceKey::default(), kind }];
         state.open_batch(folder, &batch, &changes, 0).unwrap();
         state.close_batch(folder, 1, None, &[], 0).unwrap();
         assert_eq!(state.listing(folder).unwrap().head.as_deref(), Some("c1"), "nothing came of it");

@@ -327,7 +327,7 @@ fn connect(path: &Path, machine: &str) -> Result<Connection, Unusable> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
-    match schema::version(&connection)? {
+    match schema::migrate(&mut connection)? {
         0 => {
             let transaction = connection.transaction()?;
             schema::create(&transaction, machine)?;
@@ -420,8 +420,29 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_an_earlier_version_keeps_what_it_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let path = crate::path::LocalPath::new(Path::new("d/x")).unwrap();
+        let files = vec![(crate::state::PlaceKey::default(), path.clone())];
+        state.list_files(folder, &[crate::state::Listed { files, size: 1, xxh3: 7 }]).unwrap();
+        let known = state.file(folder, &path).unwrap();
+        let to_2 = "DROP TABLE place; ALTER TABLE file DROP COLUMN place;
+                    ALTER TABLE batch_change DROP COLUMN place; PRAGMA user_version = 2";
+        state.lock().execute_batch(to_2).unwrap();
+        drop(state);
+        let (state, set_aside) = State::open(dir.path(), "").unwrap();
+        assert!(set_aside.is_none());
+        assert_eq!((state.file(folder, &path).unwrap(), known.is_some()), (known, true));
+        drop(state);
+        let (_, set_aside) = State::open(dir.path(), "").unwrap();
+        assert!(set_aside.is_none(), "it is of this version now");
+    }
+
+    #[test]
     fn a_database_of_another_version_is_set_aside() {
-        for version in [schema::VERSION - 1, schema::VERSION + 1] {
+        for version in [1, schema::VERSION + 1] {
             let dir = tempfile::tempdir().unwrap();
             let (state, _) = State::open(dir.path(), "").unwrap();
             state.lock().pragma_update(None, "user_version", version).unwrap();

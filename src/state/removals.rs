@@ -375,8 +375,14 @@ impl State {
 mod tests {
     use super::*;
     use crate::content::{Digests, Signature};
-    use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Confirmed, Phase, Presence};
+    use crate::state::{
+        BatchRow, BatchTransport, Change, ChangeKind, Confirmed, Listed, Phase, PlaceKey, Presence,
+    };
     use std::path::Path;
+
+    fn listed(path: &str, xxh3: u128) -> Listed {
+        Listed { files: vec![(PlaceKey::default(), local(path))], size: 1, xxh3 }
+    }
 
     fn local(path: &str) -> LocalPath {
         LocalPath::new(Path::new(path)).unwrap()
@@ -388,7 +394,8 @@ mod tests {
     fn with_files(state: &State, paths: &[&str]) -> FolderKey {
         let folder = state.folder("a").unwrap();
         let kind = ChangeKind::Put { signature: SIGNATURE, digests: DIGESTS, racy: false };
-        let changes: Vec<_> = paths.iter().map(|path| Change { path: local(path), kind }).collect();
+        let changes: Vec<_> =
+            paths.iter().map(|path| Change { path: local(path), place: PlaceKey::default(), kind }).collect();
         let batch = BatchRow {
             id: 1,
             phase: Phase::Staging,
@@ -470,7 +477,7 @@ mod tests {
         let rows =
             [("moved", 1), ("to", 1), ("coming", 2), ("lost", 3), ("only listed", 3), ("also gone", 3)];
         state.begin_listing(folder).unwrap();
-        state.list_files(folder, &rows.map(|(path, content)| (local(path), 1, content))).unwrap();
+        state.list_files(folder, &rows.map(|(path, content)| listed(path, content))).unwrap();
         state.end_listing(folder, "c").unwrap();
         let known = rows.iter().filter(|(path, _)| *path != "only listed");
         let known: Vec<_> = known.map(|(path, content)| here(path, *content as u8)).collect();
@@ -568,7 +575,7 @@ mod tests {
         mark(&state, folder, &["same", "other", "lost"]);
         state.hold_removals(folder, None, 5).unwrap();
         state.begin_listing(folder).unwrap();
-        state.list_files(folder, &[(local("same"), 1, 1), (local("other"), 1, 2)]).unwrap();
+        state.list_files(folder, &[listed("same", 1), listed("other", 2)]).unwrap();
         state.end_listing(folder, "c9").unwrap();
         assert_eq!(
             state.held(folder).unwrap(),

@@ -1,7 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Stored in SQLite's `user_version`. A database with another one is set aside.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE folder (
@@ -34,6 +34,8 @@ CREATE TABLE file (
     pushed_ms  INTEGER,
     -- Whether the listing of the branch that goes on, or that was the last, has shown it.
     listed     INTEGER NOT NULL DEFAULT 0,
+    -- Where it stands on the branch: a row of `place`; 0 for the folder's own directory.
+    place      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (folder, dir, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -61,6 +63,7 @@ CREATE TABLE batch_change (
     racy      INTEGER NOT NULL,
     sha256    BLOB NOT NULL,
     xxh3      BLOB NOT NULL,
+    place     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (batch, path)
 ) STRICT, WITHOUT ROWID;
 
@@ -103,12 +106,44 @@ CREATE TABLE note (
 ) STRICT;
 ";
 
+/// Directories of the branch before and behind those of the file, with the file's time filled in.
+const PLACES: &str = "
+CREATE TABLE place (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder  INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
+    before  TEXT NOT NULL,
+    behind  TEXT NOT NULL,
+    UNIQUE (folder, before, behind)
+) STRICT;
+";
+
+/// From version 2, which had no places, to 3.
+const TO_3: &str = "
+ALTER TABLE file ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batch_change ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Brings a database of an earlier version to this one, all or nothing. Says which version it has then.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let version = version(connection)?;
+    if version != 2 {
+        return Ok(version);
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(PLACES)?;
+    transaction.execute_batch(TO_3)?;
+    transaction.pragma_update(None, "user_version", 3)?;
+    transaction.commit()?;
+    Ok(3)
+}
+
 /// Under which note the machine stands.
 const MACHINE: &str = "machine";
 
 /// Creates the tables in an empty database that belongs to `machine`.
 pub(super) fn create(transaction: &Transaction<'_>, machine: &str) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(PLACES)?;
     set_machine(transaction, machine)?;
     transaction.pragma_update(None, "user_version", VERSION)
 }

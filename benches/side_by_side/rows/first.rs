@@ -8,9 +8,9 @@ use std::time::Duration;
 use oxen_sync::config::{BatchLimits, DEFAULT_EXCLUDES};
 use oxen_sync::folder::SettleLimits;
 use oxen_sync::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
-use oxen_sync::path::RepoPath;
+use oxen_sync::path::{Layout, RepoPath};
 use oxen_sync::plan::Planner;
-use oxen_sync::state::State;
+use oxen_sync::state::{Places, State};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,10 +48,12 @@ pub(super) fn first(bench: &mut Bench) -> Result<()> {
 /// Looks at everything in `folder`, with a state of its own, and takes the batches out.
 pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
     let (state, _) = State::open(state_dir, "")?;
+    let key = state.folder("first")?;
+    let places = Places::load(&state, key, &RepoPath::root(), &Layout::in_dir("")?)?;
     let options = IntakeOptions {
         path: folder.to_path_buf(),
-        folder: state.folder("first")?,
-        remote_dir: RepoPath::root(),
+        folder: key,
+        places: Arc::new(places),
         exclude: DEFAULT_EXCLUDES.iter().map(|pattern| (*pattern).to_owned()).collect(),
         include: Vec::new(),
         settle: SettleLimits { quiet: Duration::from_secs(2), max_wait: Duration::from_secs(300) },

@@ -82,9 +82,10 @@ pub(super) async fn check_target(folder: &Folder, client: &Client, findings: &mu
         Ok(branches) => branches,
         Err(error) => return findings.add(Level::Failure, what, error.to_string()),
     };
+    let fixed_dir = folder.layout.fixed_dir();
     let has = |name: &str| branches.iter().any(|branch| branch.name == name);
     if branches.iter().any(|branch| branch.name != folder.branch.as_str())
-        && (folder.remote_dir.is_root() || !folder.remote_dir.dir().is_empty())
+        && (fixed_dir.is_root() || !fixed_dir.dir().is_empty())
     {
         let detail = "the repository has other branches, and the server (oxen 0.65.2) mixes up new directories of one \
                       path on different branches; give each rig a remote_dir of one segment of its own, or a \

@@ -47,8 +47,8 @@ fn check_config(config: &Config) -> Result<(), TestCaseError> {
             let same_branch = folder.server.url == other.server.url
                 && folder.repo == other.repo
                 && folder.branch == other.branch;
-            let one_in_the_other = folder.remote_dir.starts_with(&other.remote_dir)
-                || other.remote_dir.starts_with(&folder.remote_dir);
+            let one_in_the_other = folder.layout.fixed_dir().starts_with(other.layout.fixed_dir())
+                || other.layout.fixed_dir().starts_with(folder.layout.fixed_dir());
             prop_assert!(!(same_branch && one_in_the_other), "two folders write the same paths");
         }
     }

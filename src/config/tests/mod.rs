@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::path::RepoPath;
+use crate::path::{Layout, RepoPath};
 
 mod fuzz;
 mod reference;
@@ -77,6 +77,7 @@ fn the_least_config_gets_the_defaults() {
         create_repo: true,
         description: None,
         remote_dir: RepoPath::root(),
+        layout: Layout::in_dir("").unwrap(),
         include: vec![],
         exclude: DEFAULT_EXCLUDES.iter().map(|pattern| (*pattern).to_owned()).collect(),
         max_file_size: None,
@@ -267,6 +268,9 @@ fn impossible_values_of_a_folder_are_told() {
         "remote_dir = \"../x\"",
         "remote_dir = \"a\\\\b\"",
         "remote_dir = \".oxen\"",
+        "remote_dir = \"{day}\"",
+        "remote_path = \"{date}\"",
+        "remote_path = \"{date}//{path}\"",
         "include = \"*.tif\"",
         "include = [\"*.tif\", 7]",
         "exclude = [\"{a\", \"# b\", \"\"]",
@@ -379,6 +383,9 @@ fn folders_that_could_write_one_path_are_told() {
         ("", "", true),
         ("", "remote_dir = \"a\"", true),
         ("remote_dir = \"a/b\"", "remote_dir = \"/a/\"", true),
+        ("remote_dir = \"a/{date}\"", "remote_dir = \"a/b\"", true),
+        ("remote_dir = \"a\"\nremote_path = \"b/{path}\"", "remote_dir = \"a/c\"", true),
+        ("remote_dir = \"a/{date}\"", "remote_dir = \"b/{date}\"", false),
         ("", "branch = \"main\"", true),
         // A second name for the same server.
         ("", "server = \"same\"", true),

@@ -23,8 +23,8 @@ pub use self::status::{IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};
 use crate::content::Calls;
-use crate::path::{RepoPath, printable};
-use crate::state::{Change, FolderKey, State};
+use crate::path::printable;
+use crate::state::{Change, FolderKey, Places, State};
 
 /// What an intake is to do.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub struct IntakeOptions {
     pub path: PathBuf,
     /// Its number in the state.
     pub folder: FolderKey,
-    /// Where it stands on the branch.
-    pub remote_dir: RepoPath,
+    /// Where its files stand on the branch.
+    pub places: Arc<Places>,
     /// Patterns of what is left out, in order.
     pub exclude: Vec<String>,
     /// Patterns of what alone counts; none for everything.

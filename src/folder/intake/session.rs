@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
             filter: Arc::new(filter),
             state: state.clone(),
             folder: options.folder,
-            remote_dir: options.remote_dir.clone(),
+            places: Arc::clone(&options.places),
             max_file_size: options.max_file_size,
             mirror: options.mirror,
             writers: Arc::clone(writers),

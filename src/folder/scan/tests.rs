@@ -1,6 +1,6 @@
 use super::*;
 use crate::content::hash_file;
-use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, State};
+use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceKey, State};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Fixture {
                 let hashed = hash_file(&mut root.open_file(&path).unwrap()).unwrap();
                 let kind =
                     ChangeKind::Put { signature: hashed.signature, digests: hashed.digests, racy: false };
-                Change { path, kind }
+                Change { path, place: PlaceKey::default(), kind }
             })
             .collect();
         let batch = BatchRow {

@@ -3,9 +3,9 @@ use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::{Digests, Signature};
 use crate::folder::Inbox;
 use crate::oxen::{Author, Client, ClientOptions};
-use crate::path::RepoPath;
+use crate::path::{Layout, RepoPath};
 use crate::push::{PushOptions, PushStatus, Target};
-use crate::state::{BatchRow, BatchTransport, Held, Phase, Presence, State};
+use crate::state::{BatchRow, BatchTransport, Held, Phase, PlaceKey, Places, Presence, State};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -47,7 +47,7 @@ fn put(path: &str, size: u64) -> Change {
     let signature = Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 };
     let digests = Digests { sha256: [0; 32], xxh3: 0 };
     let path = LocalPath::new(std::path::Path::new(path)).unwrap();
-    Change { path, kind: ChangeKind::Put { signature, digests, racy: false } }
+    Change { path, place: PlaceKey::default(), kind: ChangeKind::Put { signature, digests, racy: false } }
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn file(name: &str, content: u8) -> Change {
     let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
     let digests = Digests { sha256: [content; 32], xxh3: content.into() };
     let path = LocalPath::new(std::path::Path::new(name)).unwrap();
-    Change { path, kind: ChangeKind::Put { signature, digests, racy: false } }
+    Change { path, place: PlaceKey::default(), kind: ChangeKind::Put { signature, digests, racy: false } }
 }
 
 /// Files with these names in front of a number, each with a content of its own.
@@ -108,10 +108,12 @@ impl Mirror {
         let author = Author { name: "rig-07".to_owned(), email: "rig-07@lab.example".to_owned() };
         let target =
             Target::new(client.unwrap(), "lab/rig".parse().unwrap(), "main".parse().unwrap(), author);
+        let folder = state.folder("a").unwrap();
+        let places = Places::load(&state, folder, &RepoPath::root(), &Layout::in_dir("").unwrap()).unwrap();
         let options = PushOptions {
             path: dir.path().into(),
-            folder: state.folder("a").unwrap(),
-            remote_dir: RepoPath::root(),
+            folder,
+            places: Arc::new(places),
             transport: Transport::Auto,
             limits: BATCH,
             mirror: true,

@@ -48,7 +48,7 @@ async fn end_behind(site: Arc<Site>, point: Point) -> usize {
     let keys = match point {
         Point::GoneMarked => "",
         Point::PutCommitted => "on_delete = \"mirror\"",
-        _ => "on_delete = \"mirror\"\ntransport = \"workspace\"",
+        _ => "on_delete = \"mirror\"\ntransport = \"workspace\"\nremote_path = \"raw/{dir}/x/{name}\"",
     };
     let mut rig = Rig::new(&site, keys);
     let bad_name = "a name\\with a backslash";

@@ -33,9 +33,11 @@ async fn through_fuse(keys: &str) -> Option<(Rig, PathBuf, Mount)> {
 
 /// The mount remembers names and sizes for a second.
 async fn until_shown(rig: &Rig, behind: &Path) {
-    let all = folder_tree(behind, "", |_| false);
-    rig.until("the mount shows what is behind it", |rig| folder_tree(&rig.folder, "", |_| false) == all)
-        .await;
+    let all = folder_tree(behind, &rig.place, |_| false);
+    rig.until("the mount shows what is behind it", |rig| {
+        folder_tree(&rig.folder, &rig.place, |_| false) == all
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ mod hard_cases;
 mod histories;
 mod hostile;
 mod kills;
+mod layout;
 mod limits;
 mod names;
 mod network;

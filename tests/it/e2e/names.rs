@@ -216,7 +216,7 @@ async fn long_a_file_of_3_gib_streams_in_little_memory() {
     rig.until_status("the file is proved", |report| report.folders[0].files == 1).await;
     let (taken, peak) = (start.elapsed(), rig.peak_memory_kib());
     let wanted = rig.settled().await;
-    rig.oracle().assert_bytes(&rig.folder, "", &wanted).await;
+    rig.oracle().assert_bytes(&rig.folder, &rig.place, &wanted).await;
     eprintln!("3 GiB in {taken:?}, peak memory {peak} KiB");
     assert!(peak <= 64 << 10, "peak memory {peak} KiB");
     rig.stop().await;

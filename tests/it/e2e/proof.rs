@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use oxen_sync::oxen::RepoName;
+use oxen_sync::path::Place;
 
 use crate::support::ledger::Ledger;
 use crate::support::oracle::Oracle;
@@ -76,7 +77,7 @@ async fn a_file_that_is_missing_other_or_too_much_is_seen() {
     let oracle = Oracle { site: &site, repo: &repo, branch: &main };
     let dir = tempfile::tempdir().unwrap();
     let tree = oracle.tree(&oracle.head().await.unwrap()).await;
-    let compared = |exact| differences(&folder_tree(dir.path(), "", |_| false), &tree, exact);
+    let compared = |exact| differences(&folder_tree(dir.path(), &Place::default(), |_| false), &tree, exact);
     assert_eq!(compared(false), None);
     assert!(compared(true).unwrap().contains("extra \"a\""));
     fs::write(dir.path().join("a"), "1").unwrap();
@@ -97,9 +98,9 @@ async fn other_bytes_than_the_folders_are_seen() {
         fs::write(dir.path().join("a"), content).unwrap();
         let (site, repo) = (Arc::clone(&site), repo.clone());
         let check = async move {
-            let wanted = folder_tree(dir.path(), "", |_| false);
+            let wanted = folder_tree(dir.path(), &Place::default(), |_| false);
             let oracle = Oracle { site: &site, repo: &repo, branch: &branch("main") };
-            oracle.assert_bytes(dir.path(), "", &wanted).await;
+            oracle.assert_bytes(dir.path(), &Place::default(), &wanted).await;
         };
         assert_eq!(passes(check).await, same, "{content:?}");
     }

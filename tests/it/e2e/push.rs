@@ -30,7 +30,7 @@ fn sending(standin: &StandIn) -> u64 {
 /// All that the folder has is on the branch, and nothing else was.
 pub(super) async fn holds(rig: &Rig) {
     let wanted = rig.settled().await;
-    rig.oracle().assert_bytes(&rig.folder, &rig.remote_dir, &wanted).await;
+    rig.oracle().assert_bytes(&rig.folder, &rig.place, &wanted).await;
     rig.oracle().assert_history(&rig.ledger).await;
     rig.oracle().assert_no_workspaces().await;
 }

@@ -57,7 +57,7 @@ impl Work {
         Self {
             rng: Rng::with_seed(seed),
             folder: rig.folder.clone(),
-            prefix: rig.on_branch(""),
+            prefix: if rig.remote_dir.is_empty() { String::new() } else { format!("{}/", rig.remote_dir) },
             ledger: Arc::clone(&rig.ledger),
             files: BTreeMap::new(),
             slow: Vec::new(),

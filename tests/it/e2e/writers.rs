@@ -63,7 +63,7 @@ async fn many_machines(site: &Arc<Site>, changes: u32, time: Duration) {
     let found = oracle.tree(&head).await;
     assert_eq!(differences(&all, &found, true), None, "all that all of them hold, and nothing else");
     for rig in &rigs {
-        oracle.assert_bytes(&rig.folder, &rig.remote_dir, &rig.wanted()).await;
+        oracle.assert_bytes(&rig.folder, &rig.place, &rig.wanted()).await;
     }
     oracle.assert_no_workspaces().await;
     let commits = oracle.assert_history(&ledger).await;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 use oxen_sync::oxen::{BranchName, Commit, RepoName};
+use oxen_sync::path::{Place, RepoPath};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -166,10 +167,11 @@ impl Oracle<'_> {
     ///
     /// # Panics
     /// With a file that differs.
-    pub(crate) async fn assert_bytes(&self, folder: &Path, prefix: &str, wanted: &Tree) {
+    pub(crate) async fn assert_bytes(&self, folder: &Path, place: &Place, wanted: &Tree) {
         let head = self.head().await.expect("the branch is there");
         let compared = wanted.keys().map(|path| {
-            let local = folder.join(path.strip_prefix(prefix).unwrap_or(path).trim_start_matches('/'));
+            let local = RepoPath::parse(path).ok().and_then(|path| place.file_at(&path));
+            let local = local.expect("only what stands at its place is compared").under(folder);
             self.assert_same_bytes(&head, path, local).boxed()
         });
         let compared: Vec<BoxFuture<'_, ()>> = compared.collect();

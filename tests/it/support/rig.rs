@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use oxen_sync::oxen::{BranchName, RepoName};
+use oxen_sync::path::{Layout, Place};
 use oxen_sync::status::{FolderReport, FolderState, Report, socket};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::ledger::Ledger;
 use super::oracle::Oracle;
 use super::site::{Site, branch};
-use super::tree::{Tree, differences, folder_tree};
+use super::tree::{Tree, differences, folder_tree, on_branch};
 
 /// The longest that anything is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -35,6 +37,8 @@ pub(crate) struct Rig {
     pub(crate) branch: BranchName,
     /// Where the folder stands on the branch.
     pub(crate) remote_dir: String,
+    /// The same for its files, where no time has a part in it.
+    pub(crate) place: Place,
     pub(crate) folder: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) state_dir: PathBuf,
@@ -49,6 +53,13 @@ pub(crate) struct Rig {
     wrapper: Vec<String>,
     service: Option<Process>,
     dir: TempDir,
+}
+
+/// Where files stand for a remote directory and the further keys of a folder.
+fn place(remote_dir: &str, keys: &str) -> Place {
+    let below = keys.lines().find_map(|line| line.strip_prefix("remote_path = \"")).unwrap_or("{path}\"");
+    let layout = Layout::in_dir(remote_dir).and_then(|layout| layout.with_path(below.trim_end_matches('"')));
+    layout.expect("a good layout").place_at(0, &TimeZone::UTC)
 }
 
 /// What a command printed and how it ended.
@@ -97,6 +108,7 @@ impl Rig {
             repo: repo.parse().expect("a good name"),
             branch: branch(to),
             remote_dir: remote_dir.to_owned(),
+            place: place(remote_dir, keys),
             folder: dir.path().join("folder"),
             config: dir.path().join("etc/oxen-sync.toml"),
             state_dir: dir.path().join("state"),
@@ -175,7 +187,7 @@ impl Rig {
 
     /// Where a file of the folder stands on the branch.
     pub(crate) fn on_branch(&self, path: &str) -> String {
-        if self.remote_dir.is_empty() { path.to_owned() } else { format!("{}/{path}", self.remote_dir) }
+        on_branch(&self.place, path)
     }
 
     fn command(&self) -> Command {
@@ -342,7 +354,7 @@ impl Rig {
 
     /// What the folder holds that belongs on the branch.
     pub(crate) fn wanted(&self) -> Tree {
-        folder_tree(&self.folder, &self.remote_dir, |path| {
+        folder_tree(&self.folder, &self.place, |path| {
             path.ends_with(b".tmp") || self.left_out.iter().any(|left_out| left_out == path)
         })
     }
@@ -393,7 +405,7 @@ impl Rig {
         self.assert_idle().await;
         let wanted = self.settled().await;
         let oracle = self.oracle();
-        oracle.assert_bytes(&self.folder, &self.remote_dir, &wanted).await;
+        oracle.assert_bytes(&self.folder, &self.place, &wanted).await;
         oracle.assert_no_workspaces().await;
         oracle.assert_history(&self.ledger).await
     }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use oxen_sync::path::{LocalPath, Place};
 use walkdir::WalkDir;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -84,11 +85,17 @@ pub(super) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
-/// Every regular file of a folder that is not left out, below `prefix`.
+/// Where a file of a folder stands on the branch; one that cannot keeps its own name.
+pub(crate) fn on_branch(place: &Place, path: &str) -> String {
+    let local = LocalPath::new(path.as_ref()).expect("it is a path below the folder");
+    place.path_of(&local).map_or_else(|_| path.to_owned(), |path| path.as_str().to_owned())
+}
+
+/// Every regular file of a folder that is not left out, where it stands on the branch.
 ///
 /// # Panics
 /// Where a name that is not left out is not UTF-8: it cannot be on a branch.
-pub(crate) fn folder_tree(folder: &Path, prefix: &str, leaves_out: impl Fn(&[u8]) -> bool) -> Tree {
+pub(crate) fn folder_tree(folder: &Path, place: &Place, leaves_out: impl Fn(&[u8]) -> bool) -> Tree {
     let mut tree = Tree::new();
     for entry in WalkDir::new(folder) {
         let entry = entry.expect("the folder can be walked");
@@ -97,7 +104,7 @@ pub(crate) fn folder_tree(folder: &Path, prefix: &str, leaves_out: impl Fn(&[u8]
             continue;
         }
         let path = path.to_str().unwrap_or_else(|| panic!("{path:?} is not UTF-8 and is not left out"));
-        let path = if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
+        let path = on_branch(place, path);
         tree.insert(path, content_of(entry.path()));
     }
     tree

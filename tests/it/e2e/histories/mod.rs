@@ -132,10 +132,10 @@ async fn play(on: On, steps: Vec<Step>, patience: Option<Duration>) {
     };
     let site = Arc::new(site);
     // A file with several names is seen by all of them when the folder is compared.
-    let mut rig = Rig::new(
-        &site,
-        "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"\nbatch.quiet = \"20ms\"\nrescan_interval = \"2s\"",
-    );
+    let keys = "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"\nbatch.quiet = \"20ms\"\nrescan_interval = \"2s\"";
+    // Under a name of its own for every second one, so that the place of each file has to be known.
+    let layout = if steps.len().is_multiple_of(2) { "" } else { "\nremote_path = \"raw/{dir}/x/{name}\"" };
+    let mut rig = Rig::new(&site, &format!("{keys}{layout}"));
     if let Some(patience) = patience {
         rig.patience = patience;
     }

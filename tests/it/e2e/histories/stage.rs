@@ -55,7 +55,7 @@ impl Stage {
             Step::SaveAtomically { file: index, len, fill } => {
                 let Some(path) = file(index) else { return };
                 let content = bytes(len, fill);
-                rig.ledger.finished(&path, &content);
+                note(rig, &path, &content);
                 let beside = rig.folder.join(format!("{path}.tmp"));
                 fs::write(&beside, content).unwrap();
                 fs::rename(beside, rig.folder.join(&path)).unwrap();
