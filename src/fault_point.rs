@@ -53,8 +53,12 @@ points! {
     RemovalsStaged => "removals staged",
     /// A form of small files is staged.
     FormStaged => "form staged",
+    /// An upload that outlives the process stands in the state.
+    UploadBegun => "upload begun",
     /// A part of a large file is on the server.
     PartSent => "part sent",
+    /// It is written down that a part of a large file is on the server.
+    PartNoted => "part noted",
     /// A large file is staged.
     UploadStaged => "upload staged",
     /// The journal says that the commit may have been asked for.

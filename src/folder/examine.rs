@@ -9,7 +9,7 @@ use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature
 use crate::path::LocalPath;
 use crate::state::{
     Change, ChangeKind, Confirmed, FileRow, FolderKey, PlaceKey, Places, Presence, ProblemKind, ProblemRow,
-    State, StateError,
+    RESUMED_MIN, State, StateError,
 };
 
 /// What an examination found.
@@ -213,7 +213,10 @@ impl Examiner {
         if !due.overdue && (signature != seen || self.writers.has_writer(&opened)) {
             return moving;
         }
-        let hashed = match if due.overdue { hash_snapshot(&mut opened) } else { hash_file(&mut opened) } {
+        let known = self.known_hash(due, signature)?;
+        let hashed = match known
+            .map_or_else(|| if due.overdue { hash_snapshot(&mut opened) } else { hash_file(&mut opened) }, Ok)
+        {
             Ok(hashed) => hashed,
             Err(ReadError::Changed) => return moving,
             Err(ReadError::Open(error)) => return self.unreadable(path, &error, Some(seen)),
@@ -230,6 +233,17 @@ impl Examiner {
         }
         let kind = ChangeKind::Put { signature, digests: hashed.digests, racy };
         Ok(Verdict::Done(Examined::Finished(Change { path: path.clone(), place, kind })))
+    }
+
+    /// The hashes of a large file that an earlier life had read and was sending, where it is untouched since: what the server
+    /// has of it lasts for a minute, and reading it may take longer.
+    fn known_hash(&self, due: &Due, signature: Signature) -> Result<Option<Hashed>, StateError> {
+        if due.overdue || signature.size < RESUMED_MIN {
+            return Ok(None);
+        }
+        let upload = self.state.upload(self.folder, &due.path)?;
+        let same = upload.filter(|upload| upload.signature == signature && !upload.racy);
+        Ok(same.map(|upload| Hashed { signature, digests: upload.digests, racy: false }))
     }
 
     fn gone(&self, path: &LocalPath) -> Result<Verdict, StateError> {

@@ -12,6 +12,7 @@ mod by_workspace;
 mod deliver;
 mod in_the_way;
 mod memory;
+mod parts;
 mod prepare;
 mod progress;
 mod prove;

@@ -127,7 +127,8 @@ impl Pusher {
     pub(super) fn sent(&self, files: u64, bytes: u64) {
         self.status.send_modify(|status| {
             status.batch.files_sent += files;
-            status.batch.bytes_sent += bytes;
+            // What the server has lost is sent again.
+            status.batch.bytes_sent = (status.batch.bytes_sent + bytes).min(status.batch.bytes);
         });
     }
 }

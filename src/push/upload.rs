@@ -1,37 +1,33 @@
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use futures_util::future::FutureExt;
-use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
-use xxhash_rust::xxh3::Xxh3;
+use std::sync::Arc;
 
 use super::Target;
 use super::batch::Batch;
-use super::memory::SHARED_MIB;
+use super::parts::{PartsError, Sending};
 use super::pusher::{Failure, Pusher};
 use super::source::{HeldFile, Source};
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
-use crate::content::{Calls, OpenError, ReadError};
+use crate::content::ReadError;
 use crate::fault_point::{Point, passed};
-use crate::oxen::{Error, PartBody, Reason, Upload, UploadStart};
-use crate::state::ChangeKind;
+use crate::oxen::{Reason, Upload, UploadStart};
+use crate::path::RepoPath;
+use crate::state::{Change, ChangeKind, RESUMED_MIN, UploadRow};
 
-/// Parts of one file under way at once.
-const PARTS_IN_FLIGHT: usize = 2;
-/// How long the server keeps the parts of an upload that no further one comes for (oxen-server 0.65.2): a connection that is
-/// back within this time goes on where it broke off.
-const UPLOAD_KEPT: Duration = Duration::from_secs(60);
-/// A larger part is not held in memory as a whole: two of this size must fit.
-const PART_HELD_MAX: u64 = (SHARED_MIB as u64) << 19;
-/// How much of a larger one is held.
-const PIECE_LEN: u64 = 1 << 20;
+/// An upload to go on with.
+struct Begun {
+    upload: Upload,
+    /// Parts from the first one on that the server has.
+    sent: u64,
+    /// Whether the server stages the file by itself once it has all of it.
+    is_bound: bool,
+}
 
 impl Pusher {
     /// Sends a file in parts, or without a byte where the server has its content. The server checks the whole against
     /// the hash that the upload began with; we check it before the last part goes out.
+    ///
+    /// A large file is stored first and staged then (oxen-server 0.65.2 stages what it has at once): its parts are bound to
+    /// no workspace, and count for the next process too.
     pub(super) async fn stage_upload(
         &self,
         source: &Source,
@@ -42,56 +38,60 @@ impl Pusher {
             return Ok(Vec::new());
         };
         let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Vec::new()) };
-        let Target { client, repo, .. } = &self.target;
-        let destination = Some((batch.row.workspace.as_str(), path));
+        let is_resumed = signature.size >= RESUMED_MIN;
+        let mut known = if is_resumed { self.known_upload(change).await? } else { None };
+        let (mut is_stored, mut was_sent) = (!is_resumed, false);
         // An upload lives in the server's memory: one that is lost begins again.
-        for _ in 0..TRIES {
-            let begun =
-                self.tries(|| client.begin_upload(repo, digests.xxh3, signature.size, destination)).await;
-            let upload = match begun {
-                Ok(UploadStart::AlreadyStored) => {
-                    self.sent(1, signature.size);
-                    return Ok(vec![index]);
-                }
-                Ok(UploadStart::AwaitingParts(upload)) => upload,
-                Err(error) if verdict(&error) == Verdict::Split => {
-                    self.quarantine(change, &error.to_string()).await?;
-                    return Ok(Vec::new());
-                }
-                Err(error) => return Err(error.into()),
+        let mut lost = 0;
+        while lost < TRIES {
+            let destination = is_stored.then_some((batch.row.workspace.as_str(), path));
+            let begun = match known.take() {
+                Some(known) => known,
+                None => match self.begin(change, destination).await? {
+                    Start::Stored if destination.is_some() => {
+                        if is_resumed {
+                            self.forget_upload(change).await?;
+                        }
+                        self.sent(1, if was_sent { 0 } else { signature.size });
+                        return Ok(vec![index]);
+                    }
+                    Start::Stored => {
+                        is_stored = true;
+                        continue;
+                    }
+                    Start::Refused => return Ok(Vec::new()),
+                    Start::Begun(begun) => begun,
+                },
             };
-            let root = Arc::clone(&source.root);
-            let local = change.path.clone();
-            let opened = self.in_folder(move |_| Ok(root.open_file(&local).map(Source::hold))).await?;
-            let opened = match opened {
-                // One that has grown since it was hashed holds what was hashed all the same.
-                Ok(opened) if opened.size() >= signature.size => Arc::new(opened),
-                Ok(_) => {
-                    self.drop_change(&change.path, &ReadError::Changed);
-                    return Ok(Vec::new());
-                }
-                Err(error) => {
-                    self.drop_change(&change.path, &error);
-                    return Ok(Vec::new());
-                }
-            };
-            match self.send_parts(&upload, &opened, signature.size, digests.xxh3).await {
-                Ok(()) => {
+            let Some(opened) = self.open_for(source, change).await? else { return Ok(Vec::new()) };
+            let Begun { upload, sent, is_bound } = begun;
+            let noted = (!is_bound).then(|| upload_row(change, &upload, sent)).flatten();
+            self.sent(0, sent * upload.part_size);
+            let (size, xxh3) = (signature.size, digests.xxh3);
+            let sending = Sending { upload: &upload, opened: &opened, size, xxh3, sent, noted };
+            match self.send_parts(sending).await {
+                Ok(()) if is_bound => {
                     passed(Point::UploadStaged);
                     self.sent(1, 0);
                     return Ok(vec![index]);
                 }
+                Ok(()) => (is_stored, was_sent) = (true, true),
                 Err(PartsError::Source(error)) => {
                     self.drop_change(&change.path, &error);
                     return Ok(Vec::new());
                 }
-                Err(PartsError::Request(error)) if error.reason() == Reason::UploadNotFound => {}
+                Err(PartsError::Request(error)) if error.reason() == Reason::UploadNotFound => lost += 1,
+                // Nobody here has looked at all of what an earlier life sent.
+                Err(PartsError::Request(error)) if sent > 0 && error.reason() == Reason::HashMismatch => {
+                    self.forget_upload(change).await?;
+                    lost += 1;
+                }
                 Err(PartsError::Request(error)) if verdict(&error) == Verdict::Split => {
                     self.quarantine(change, &error.to_string()).await?;
                     return Ok(Vec::new());
                 }
                 Err(PartsError::Request(error)) => return Err(error.into()),
-                Err(PartsError::Unfinished) => {}
+                Err(PartsError::Unfinished) => lost += 1,
                 Err(PartsError::Internal(failure)) => return Err(failure),
             }
         }
@@ -103,208 +103,79 @@ impl Pusher {
         })
     }
 
-    async fn send_parts(
-        &self,
-        upload: &Upload,
-        opened: &Arc<HeldFile>,
-        size: u64,
-        xxh3: u128,
-    ) -> Result<(), PartsError> {
-        let in_flight_max = usize::try_from(upload.part_window).unwrap_or(1).clamp(1, PARTS_IN_FLIGHT);
-        let mut in_flight = FuturesUnordered::new();
-        let mut hash = Xxh3::new();
-        let (mut completed, mut spare) = (false, None);
-        for number in 1..=upload.num_parts {
-            let is_last = number == upload.num_parts;
-            while in_flight.len() >= in_flight_max || (is_last && !in_flight.is_empty()) {
-                if let Some(sent) = in_flight.next().await {
-                    let (is_complete, held) = sent?;
-                    completed |= is_complete;
-                    spare = spare.or(held);
-                }
-            }
-            let offset = (number - 1) * upload.part_size;
-            let part = Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) };
-            let expected = is_last.then_some(xxh3);
-            let held = loop {
-                if let Some(held) = spare.take().or_else(|| self.hold(part.len)) {
-                    break Some(held);
-                }
-                // What holds memory goes out first.
-                let Some(sent) = in_flight.next().await else { break None };
-                let (is_complete, held) = sent?;
-                completed |= is_complete;
-                spare = held;
-            };
-            let Some(Held { permit, buffer }) = held else {
-                let permit = self.memory.some(PIECE_LEN * 2).await;
-                let sent = self.stream_part(upload, number, part, hash, expected).await;
-                drop(permit);
-                let (by_now, is_complete) = sent?;
-                hash = by_now;
-                completed |= is_complete;
-                continue;
-            };
-            let (bytes, by_now) = self
-                .in_folder(move |_| Ok(part.read(hash, expected, buffer)))
-                .await
-                .map_err(PartsError::Internal)?
-                .map_err(PartsError::Source)?;
-            hash = by_now;
-            in_flight.push(self.put_part(upload, number, bytes, permit).boxed());
-        }
-        while let Some(sent) = in_flight.next().await {
-            completed |= sent?.0;
-        }
-        if completed { Ok(()) } else { Err(PartsError::Unfinished) }
-    }
-
-    async fn put_part(
-        &self,
-        upload: &Upload,
-        number: u64,
-        bytes: Bytes,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<(bool, Option<Held>), Error> {
+    /// Begins an upload, staged at once where `destination` names a workspace.
+    async fn begin(&self, change: &Change, destination: Option<(&str, &RepoPath)>) -> Result<Start, Failure> {
+        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Start::Refused) };
         let Target { client, repo, .. } = &self.target;
-        let len = bytes.len() as u64;
-        let body = || PartBody::Whole(bytes.clone());
-        let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await?;
-        passed(Point::PartSent);
-        self.sent(0, len);
-        // Where the connection has not let go of it yet, the next part gets new memory.
-        let held = bytes.try_into_mut().ok().map(|buffer| Held { permit, buffer });
-        Ok((sent, held))
-    }
-
-    /// Memory for a part that is held as a whole, if there is some.
-    fn hold(&self, len: u64) -> Option<Held> {
-        let permit = if len <= PART_HELD_MAX { self.memory.spare(len) } else { None };
-        Some(Held { permit: permit?, buffer: BytesMut::new() })
-    }
-
-    /// Sends a part that is too large to be held, piece by piece. Returns the hash of all up to its end.
-    async fn stream_part(
-        &self,
-        upload: &Upload,
-        number: u64,
-        part: Part,
-        hash: Xxh3,
-        expected: Option<u128>,
-    ) -> Result<(Xxh3, bool), PartsError> {
-        let Target { client, repo, .. } = &self.target;
-        let len = part.len;
-        let ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>> = Arc::default();
-        let body = || {
-            let calls = Arc::clone(&self.options.calls);
-            let pieces = part.clone().pieces(hash.clone(), expected, calls, Arc::clone(&ended));
-            PartBody::Pieces(len, pieces.boxed())
-        };
-        let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await;
-        let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (sent, ended) {
-            (_, Some(Err(error))) => Err(PartsError::Source(error)),
-            (Err(error), _) => Err(PartsError::Request(error)),
-            (Ok(is_complete), Some(Ok(hash))) => {
-                self.sent(0, len);
-                Ok((hash, is_complete))
-            }
-            // An answer before the end of the part.
-            (Ok(_), None) => Err(PartsError::Unfinished),
-        }
-    }
-}
-
-/// Memory for a part. Parts of a file are of one size, so the next one goes into what the one before it was in: fresh memory
-/// would cost the kernel more than the reading.
-#[derive(Debug)]
-struct Held {
-    permit: OwnedSemaphorePermit,
-    buffer: BytesMut,
-}
-
-/// A part of an open file.
-#[derive(Debug, Clone)]
-struct Part {
-    file: Arc<HeldFile>,
-    offset: u64,
-    len: u64,
-}
-
-impl Part {
-    /// Reads all of it. The last part makes the upload whole: it goes out only when all that was sent is what was
-    /// hashed, which is what `expected` names.
-    fn read(
-        &self,
-        mut hash: Xxh3,
-        expected: Option<u128>,
-        mut bytes: BytesMut,
-    ) -> Result<(Bytes, Xxh3), ReadError> {
-        bytes.resize(usize::try_from(self.len).unwrap_or(usize::MAX), 0);
-        match self.file.read_exact_at(&mut bytes, self.offset) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(ReadError::Changed);
-            }
-            read => read?,
-        }
-        hash.update(&bytes);
-        if expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
-            return Err(ReadError::Changed);
-        }
-        Ok((bytes.freeze(), hash))
-    }
-
-    /// The same in pieces; the last one comes only when the check is passed, and `ended` says how that went.
-    fn pieces(
-        self,
-        hash: Xxh3,
-        expected: Option<u128>,
-        calls: Arc<Calls>,
-        ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>>,
-    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-        let end = self.offset + self.len;
-        stream::unfold(Some((self, hash)), move |state| {
-            let (calls, ended) = (Arc::clone(&calls), Arc::clone(&ended));
-            async move {
-                let (mut part, hash) = state?;
-                let piece = Part { len: PIECE_LEN.min(end - part.offset), ..part.clone() };
-                let is_last = piece.offset + piece.len == end;
-                part.offset += piece.len;
-                let read = tokio::task::spawn_blocking(move || {
-                    piece.read(hash, if is_last { expected } else { None }, BytesMut::new())
-                });
-                let read = match calls.answered(read).await {
-                    Ok(read) => read.unwrap_or(Err(ReadError::Changed)),
-                    Err(silence) => Err(OpenError::Io(std::io::Error::other(silence.to_string())).into()),
-                };
-                let end = |how| *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
-                match read {
-                    Ok((bytes, hash)) if is_last => {
-                        end(Ok(hash));
-                        Some((Ok(bytes), None))
-                    }
-                    Ok((bytes, hash)) => Some((Ok(bytes), Some((part, hash)))),
-                    Err(error) => {
-                        end(Err(error));
-                        Some((Err(std::io::Error::other("the file changed")), None))
-                    }
+        let begun = self.tries(|| client.begin_upload(repo, digests.xxh3, signature.size, destination)).await;
+        match begun {
+            Ok(UploadStart::AlreadyStored) => Ok(Start::Stored),
+            Ok(UploadStart::AwaitingParts(upload)) => {
+                if destination.is_none()
+                    && let Some(row) = upload_row(change, &upload, 0)
+                {
+                    let folder = self.options.folder;
+                    self.blocking(move |state| state.note_upload(folder, &row)).await?;
+                    passed(Point::UploadBegun);
                 }
+                Ok(Start::Begun(Begun { upload, sent: 0, is_bound: destination.is_some() }))
             }
-        })
+            Err(error) if verdict(&error) == Verdict::Split => {
+                self.quarantine(change, &error.to_string()).await?;
+                Ok(Start::Refused)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the file that is to be sent; `None` where it is not what it was, which is hinted at.
+    async fn open_for(&self, source: &Source, change: &Change) -> Result<Option<Arc<HeldFile>>, Failure> {
+        let ChangeKind::Put { signature, .. } = change.kind else { return Ok(None) };
+        let (root, local) = (Arc::clone(&source.root), change.path.clone());
+        match self.in_folder(move |_| Ok(root.open_file(&local).map(Source::hold))).await? {
+            // One that has grown since it was hashed holds what was hashed all the same.
+            Ok(opened) if opened.size() >= signature.size => Ok(Some(Arc::new(opened))),
+            Ok(_) => {
+                self.drop_change(&change.path, &ReadError::Changed);
+                Ok(None)
+            }
+            Err(error) => {
+                self.drop_change(&change.path, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// An upload of this very content that an earlier life began.
+    async fn known_upload(&self, change: &Change) -> Result<Option<Begun>, Failure> {
+        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(None) };
+        let (folder, path) = (self.options.folder, change.path.clone());
+        let row = self.blocking(move |state| state.upload(folder, &path)).await?;
+        let same = row.filter(|row| row.signature.size == signature.size && row.digests == digests);
+        Ok(same.map(|row| {
+            let UploadRow { upload_id: id, part_size, num_parts, part_window, sent, .. } = row;
+            let upload = Upload { id, part_size, num_parts, part_window };
+            Begun { upload, sent: sent.min(num_parts), is_bound: false }
+        }))
+    }
+
+    async fn forget_upload(&self, change: &Change) -> Result<(), Failure> {
+        let (folder, path) = (self.options.folder, change.path.clone());
+        self.blocking(move |state| state.forget_upload(folder, &path)).await
     }
 }
 
-enum PartsError {
-    /// The file is not what it was.
-    Source(ReadError),
-    Request(Error),
-    /// All parts were taken and the server did not say that the file is whole.
-    Unfinished,
-    Internal(Failure),
+/// What the server said to the beginning of an upload.
+enum Start {
+    Stored,
+    Begun(Begun),
+    /// The file is in quarantine.
+    Refused,
 }
 
-impl From<Error> for PartsError {
-    fn from(error: Error) -> Self {
-        Self::Request(error)
-    }
+fn upload_row(change: &Change, upload: &Upload, sent: u64) -> Option<UploadRow> {
+    let ChangeKind::Put { signature, digests, racy } = change.kind else { return None };
+    let Upload { id, part_size, num_parts, part_window } = upload.clone();
+    let path = change.path.clone();
+    Some(UploadRow { path, signature, digests, racy, upload_id: id, part_size, num_parts, part_window, sent })
 }

@@ -15,6 +15,7 @@ mod places;
 mod problems;
 mod removals;
 mod schema;
+mod uploads;
 
 pub use files::{Confirmed, FileRow, KnownFile, Presence, Reader};
 pub use history::{CommitRow, FolderSummary, RetryRow};
@@ -24,3 +25,4 @@ pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};
 pub use places::{PlaceKey, Places};
 pub use problems::{ProblemKind, ProblemRow};
 pub use removals::{Held, RemovalCounts};
+pub use uploads::{RESUMED_MIN, UploadRow};

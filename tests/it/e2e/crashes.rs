@@ -64,7 +64,7 @@ async fn end_behind(site: Arc<Site>, point: Point) -> usize {
     if ended.is_none() {
         rig.write("a/changed", "2");
         rig.write("c/new", "3");
-        rig.write("large", vec![7; 1_200_000]);
+        rig.write("large", vec![7; large_len(point)]);
         fs::remove_file(rig.folder.join("b/removed")).unwrap();
         ended = rig.settled_or_ended().await;
     }
@@ -76,6 +76,11 @@ async fn end_behind(site: Arc<Site>, point: Point) -> usize {
     let files = rig.wanted().len();
     rig.assert_a_restart_changes_nothing().await;
     files
+}
+
+/// Large enough for the steps of a large file, and of one that is gone on with after the end.
+fn large_len(point: Point) -> usize {
+    if matches!(point, Point::UploadBegun | Point::PartNoted) { 33 << 20 } else { 1_200_000 }
 }
 
 /// Brings about what makes the program come by a step that it does not always come by.
