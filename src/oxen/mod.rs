@@ -49,3 +49,6 @@ pub use name::{BranchName, NameError, RepoName};
 pub use place::Author;
 pub use read::Download;
 pub use upload::{PartBody, Upload, UploadStart};
+
+/// From so many files on in one directory, 5,000 more take a minute (oxen-server 0.65.2): each new one is looked up among all.
+pub const CROWDED_DIR_FILES: u64 = 10_000;

@@ -1,8 +1,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::places::place;
 use super::removals::held;
-use super::{FolderKey, Held, Reader, State, StateError};
+use super::{FolderKey, Held, PlaceKey, Reader, State, StateError};
 use crate::fault_point::{Point, passed};
+use crate::oxen::CROWDED_DIR_FILES;
+use crate::path::{LocalPath, Place};
 
 /// A commit that oxen-sync made and proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,19 @@ pub struct FolderSummary {
     pub last_commit: Option<CommitRow>,
     /// What the next try waits for.
     pub retry: Option<RetryRow>,
+    /// The directory of the branch with the most files, where these are so many that each new one is slow.
+    pub crowded: Option<Crowded>,
+}
+
+/// A directory of the branch with very many files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowded {
+    /// The directory of the folder that the files are from.
+    pub dir: LocalPath,
+    /// Which place of the branch they stand at; `None` for the folder's own directory.
+    pub place: Option<Place>,
+    /// How many there are.
+    pub files: u64,
 }
 
 /// Rows kept of a folder's commits.
@@ -137,11 +153,22 @@ fn retry(connection: &Connection, folder: FolderKey) -> Result<Option<RetryRow>,
 }
 
 fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, StateError> {
-    let (files, bytes) = connection
-        .prepare_cached(
-            "SELECT count(*), coalesce(sum(size), 0) FROM file WHERE folder = ?1 AND gone = 0 AND sha256 IS NOT NULL",
-        )?
-        .query_row([folder.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mut files, mut bytes, mut large) = (0, 0, Vec::new());
+    // In the order of the key, so that all of it takes no room.
+    let mut by_dir = connection.prepare_cached(
+        "SELECT dir, count(*), sum(iif(gone = 0 AND sha256 IS NOT NULL, 1, 0)),
+                sum(iif(gone = 0 AND sha256 IS NOT NULL, size, 0))
+         FROM file WHERE folder = ?1 GROUP BY dir",
+    )?;
+    let mut rows = by_dir.query([folder.0])?;
+    while let Some(row) = rows.next()? {
+        files += row.get::<_, i64>(2)?;
+        bytes += row.get::<_, i64>(3)?;
+        if row.get::<_, i64>(1)? >= CROWDED_DIR_FILES.cast_signed() {
+            large.push(row.get::<_, Vec<u8>>(0)?);
+        }
+    }
+    drop(rows);
     let problems = connection
         .prepare_cached("SELECT count(*) FROM problem WHERE folder = ?1")?
         .query_row([folder.0], |row| row.get(0))?;
@@ -167,12 +194,59 @@ fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, 
         problems,
         last_commit,
         retry: retry(connection, folder)?,
+        crowded: crowded(connection, folder, &large)?,
     })
+}
+
+/// The most crowded one among the directories `large` of the folder; times may have spread their files.
+fn crowded(
+    connection: &Connection,
+    folder: FolderKey,
+    large: &[Vec<u8>],
+) -> rusqlite::Result<Option<Crowded>> {
+    let mut most: Option<(i64, PlaceKey, &Vec<u8>)> = None;
+    for dir in large {
+        let counted = connection
+            .prepare_cached(
+                "SELECT count(*), place FROM file WHERE folder = ?1 AND dir = ?2 GROUP BY place ORDER BY 1 DESC LIMIT 1",
+            )?
+            .query_row(params![folder.0, dir], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+        if counted.0 >= CROWDED_DIR_FILES.cast_signed() && most.is_none_or(|(files, ..)| files < counted.0) {
+            most = Some((counted.0, counted.1, dir));
+        }
+    }
+    let Some((files, key, dir)) = most else { return Ok(None) };
+    let place = place(connection, key)?;
+    Ok(LocalPath::from_bytes(dir).map(|dir| Crowded { dir, place, files: files.cast_unsigned() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::{Layout, RepoPath};
+    use crate::state::{Listed, Places};
+
+    #[test]
+    fn the_directory_that_is_crowded_on_the_branch_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let layout = Layout::in_dir("cam/{date}").unwrap();
+        let places = Places::load(&state, folder, &RepoPath::parse("cam").unwrap(), &layout).unwrap();
+        let days = [0, 1].map(|day| places.for_new(day * 86_400_000_000_000).unwrap());
+        let list = |dir: &str, count: u64, place: &dyn Fn(u64) -> PlaceKey| {
+            let file = |n| LocalPath::new(format!("{dir}/{n}").as_ref()).unwrap();
+            let listed: Vec<_> =
+                (0..count).map(|n| Listed { files: vec![(place(n), file(n))], size: 1, xxh3: 1 }).collect();
+            state.list_files(folder, &listed).unwrap();
+        };
+        list("spread", CROWDED_DIR_FILES + 100, &|n| days[usize::from(n % 2 == 0)]);
+        assert_eq!(state.summary(folder).unwrap().crowded, None);
+        list("flat", CROWDED_DIR_FILES, &|_| days[1]);
+        let crowded = state.summary(folder).unwrap().crowded.unwrap();
+        assert_eq!((crowded.dir.to_string().as_str(), crowded.files), ("flat", CROWDED_DIR_FILES));
+        assert!(crowded.place.unwrap().before.as_str().starts_with("cam/19"));
+    }
 
     #[test]
     fn a_reader_sees_what_the_writer_says() {

@@ -18,7 +18,7 @@ mod schema;
 mod uploads;
 
 pub use files::{Confirmed, FileRow, KnownFile, Presence, Reader};
-pub use history::{CommitRow, FolderSummary, RetryRow};
+pub use history::{CommitRow, Crowded, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::{Listed, Listing};
 pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::tz::TimeZone;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{FolderKey, State, StateError};
 use crate::path::{Layout, LocalPath, Place, Refusal, RepoPath};
@@ -164,19 +164,27 @@ impl Places {
     }
 }
 
+/// The place of this number; `None` for the folder's own directory.
+pub(super) fn place(connection: &Connection, key: PlaceKey) -> rusqlite::Result<Option<Place>> {
+    let found = connection
+        .prepare_cached("SELECT before, behind FROM place WHERE id = ?1")?
+        .query_row([key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    // Nothing else was ever written.
+    Ok(found.and_then(|(before, behind)| {
+        Some(Place { before: RepoPath::parse(&before).ok()?, behind: RepoPath::parse(&behind).ok()? })
+    }))
+}
+
 impl State {
     fn places(&self, folder: FolderKey) -> Result<Vec<(PlaceKey, Place)>, StateError> {
         let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT id, before, behind FROM place WHERE folder = ?1")?;
+        let mut statement = connection.prepare_cached("SELECT id FROM place WHERE folder = ?1")?;
         let mut rows = statement.query([folder.0])?;
         let mut places = Vec::new();
         while let Some(row) = rows.next()? {
-            let (before, behind): (String, String) = (row.get(1)?, row.get(2)?);
-            // Nothing else was ever written.
-            if let (Ok(before), Ok(behind)) = (RepoPath::parse(&before), RepoPath::parse(&behind)) {
-                places.push((row.get(0)?, Place { before, behind }));
-            }
+            let key = row.get(0)?;
+            places.extend(place(&connection, key)?.map(|place| (key, place)));
         }
         Ok(places)
     }

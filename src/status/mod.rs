@@ -9,8 +9,8 @@ pub mod socket;
 mod text;
 
 pub use report::{
-    BatchReport, CommitReport, ConfigRefused, FolderReport, FolderState, LiveFolder, ProblemReport, Report,
-    RetryReport, report,
+    BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, FolderReport, FolderState,
+    LiveFolder, ProblemReport, Report, RetryReport, report,
 };
 pub use text::render;
 

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Folder, OnDelete, release_command};
 use crate::folder::Coverage;
 use crate::folder::intake::{IntakePhase, IntakeStatus};
+use crate::path::Place;
 use crate::push::{PushPhase, PushStatus};
-use crate::state::{Reader, StateError};
+use crate::state::{Crowded, Reader, StateError};
 
 /// The whole report; `oxen-sync status --json` prints it. Fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,6 +121,9 @@ pub struct FolderReport {
     /// The command that lets them go.
     #[serde(default)]
     pub release_command: Option<String>,
+    /// The directory of the branch with the most files, where these are so many that each new one is slow, and what to do.
+    #[serde(default)]
+    pub crowded: Option<CrowdedReport>,
     /// The batch on its way.
     pub batch: Option<BatchReport>,
     /// The last commit.
@@ -139,6 +143,17 @@ pub struct ProblemReport {
     pub reason: String,
     /// Since when, RFC 3339.
     pub since: Option<String>,
+}
+
+/// A directory of the branch with very many files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrowdedReport {
+    /// Its path on the branch, printable; empty for the root.
+    pub dir: String,
+    /// Files in it.
+    pub files: u64,
+    /// What to do.
+    pub help: String,
 }
 
 /// A batch on its way.
@@ -240,6 +255,7 @@ pub fn report(
             removed: row.removed,
             bytes: row.bytes,
         });
+        report.crowded = summary.crowded.map(|crowded| crowded_report(folder, crowded));
         report.retry = summary.retry.map(|row| RetryReport {
             attempts: row.attempts,
             next_at: time(row.next_ms),
@@ -250,6 +266,24 @@ pub fn report(
         add_live(&mut report, live);
     }
     Ok(report)
+}
+
+/// What to do about a directory with so many files that they slow the server down.
+pub const CROWDED_HELP: &str = "let new files go into a new directory from time to time, or let oxen-sync put them into \
+                                one: remote_path = \"{dir}/{date}/{name}\"";
+
+fn crowded_report(folder: &Folder, crowded: Crowded) -> CrowdedReport {
+    let place = crowded.place.unwrap_or_else(|| Place::in_dir(folder.remote_dir.clone()));
+    // A file of any name says where the others are.
+    let path = place.path_of(&crowded.dir.join("x".as_ref()));
+    let help = if folder.layout.has_time() {
+        "let a smaller part of the time name the directories of new files: {hour} or {minute} in remote_path"
+            .to_owned()
+    } else {
+        CROWDED_HELP.to_owned()
+    };
+    let dir = path.map_or_else(|_| crowded.dir.to_string(), |path| crate::path::printable(path.dir()));
+    CrowdedReport { dir, files: crowded.files, help }
 }
 
 fn add_live(report: &mut FolderReport, live: &LiveFolder) {

@@ -124,6 +124,14 @@ fn folder_block(out: &mut String, folder: &FolderReport) {
             folder.release_command.as_deref().unwrap_or("oxen-sync release")
         );
     }
+    if let Some(crowded) = &folder.crowded {
+        let dir = if crowded.dir.is_empty() { "the root" } else { &crowded.dir };
+        let _ = writeln!(
+            out,
+            "  crowded   {} files in {dir} of the branch make the server slow for every new one there; {}",
+            crowded.files, crowded.help
+        );
+    }
     if folder.busy > 0 {
         let _ = writeln!(out, "  busy      {} being written: {}", folder.busy, folder.busy_paths.join(", "));
     }

@@ -9,7 +9,9 @@ use crate::blocking::joined;
 use crate::config::{Config, Folder};
 use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
 use crate::folder::Filter;
+use crate::oxen::CROWDED_DIR_FILES;
 use crate::path::{LocalPath, printable};
+use crate::status::CROWDED_HELP;
 
 /// Whoever waits in front of a terminal waits no longer for a folder's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -81,11 +83,10 @@ fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
                 );
                 finding(Level::Warning, detail)
             });
-            let crowded = crowded.map(|(dir, files)| {
+            let crowded = crowded.filter(|_| !folder.layout.has_time()).map(|(dir, files)| {
                 let detail = format!(
                     "{files} files lie in one directory, {}; the server looks each new file up among all of them, which \
-                     slows every commit down; let new files go into a new directory from time to time, such as one for \
-                     each day",
+                     slows every commit down; {CROWDED_HELP}",
                     printable(dir.under(&folder.path))
                 );
                 finding(Level::Warning, detail)
@@ -106,9 +107,6 @@ struct Contents {
     /// The directory with the most files in it, where those are many.
     crowded: Option<(LocalPath, u64)>,
 }
-
-/// From so many files on in one directory, 5,000 more take oxen-server 0.65.2 a minute.
-const CROWDED: u64 = 10_000;
 
 /// Tries to read what a run would read of the folder.
 fn look_through(folder: &Folder, calls: &Arc<Calls>) -> Result<Contents, String> {
@@ -155,7 +153,7 @@ fn look_through(folder: &Folder, calls: &Arc<Calls>) -> Result<Contents, String>
             }
         }
         let files = found.files - before;
-        if files >= found.crowded.as_ref().map_or(CROWDED, |(_, most)| most + 1) {
+        if files >= found.crowded.as_ref().map_or(CROWDED_DIR_FILES, |(_, most)| most + 1) {
             found.crowded = Some((dir, files));
         }
     }

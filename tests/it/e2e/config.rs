@@ -189,6 +189,18 @@ async fn check_names_a_directory_that_slows_the_server_down() {
         printable(&dirs[0])
     );
     assert!(matches!(lines[..], [line] if line.starts_with(&expected)), "{said:?}");
+
+    let pushed = rig.push().await;
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let said = rig.run(&["status".as_ref()]).await;
+    let line = said.out.lines().find(|line| line.starts_with("  crowded"));
+    let expected = format!("  crowded   {FILES} files in flat of the branch make the server slow");
+    assert!(line.is_some_and(|line| line.starts_with(&expected)), "{said:?}");
+
+    // Who lets the time name directories is not told of what the folder looks like.
+    rig.write_config(&rig.config_text().replace("remote_dir = \"\"", "remote_path = \"{date}/{path}\""));
+    let said = rig.run(&["check".as_ref()]).await;
+    assert!(!said.out.contains("lie in one directory"), "{said:?}");
 }
 
 async fn check_says_what_a_run_would_find(site: &Arc<Site>) {
