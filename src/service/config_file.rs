@@ -5,12 +5,13 @@ use notify::event::EventKindMask;
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
+use crate::status::CONFIG_POLL;
+
 /// An editor takes several steps to replace a file.
 const SETTLE: Duration = Duration::from_millis(200);
 /// A file that cannot be read for longer is not being replaced.
 const AWAY: Duration = Duration::from_secs(2);
-/// Where the kernel tells of no changes, and for what it missed.
-const POLL: Duration = Duration::from_secs(30);
+/// Where the kernel tells of no changes.
 const POLL_UNWATCHED: Duration = Duration::from_secs(1);
 
 /// Tells whenever the config file's content is another, also when the file is replaced, and also where it is a link.
@@ -34,7 +35,7 @@ async fn tell_changes(
     mut touched: watch::Receiver<()>,
     sender: mpsc::Sender<()>,
 ) {
-    let poll = if watcher.is_some() { POLL } else { POLL_UNWATCHED };
+    let poll = if watcher.is_some() { CONFIG_POLL } else { POLL_UNWATCHED };
     loop {
         tokio::select! {
             () = sender.closed() => return,

@@ -13,7 +13,7 @@ use super::{Clients, clients, control, systemd};
 use crate::config::{self, Config, Env, Folder, LoadError};
 use crate::path::printable;
 use crate::state::{Reader, State, StateError};
-use crate::status::{self, ConfigRefused, FolderState, Report};
+use crate::status::{self, ConfigRefused, FolderState, Report, TICK, TICK_AT_REST};
 
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,6 @@ pub enum RunError {
     },
 }
 
-/// How often what systemd shows is brought up to date, and failed folders are looked for.
-const TICK: Duration = Duration::from_secs(1);
 /// How much longer a start may take that goes on.
 const START_EXTENSION: Duration = Duration::from_secs(30);
 
@@ -71,8 +69,7 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
     service.start_all();
 
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick_at = Instant::now();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -90,7 +87,12 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
                 let config = service.config();
                 service.folders.start_next(&config, &id);
             }
-            _ = tick.tick() => service.tick().await,
+            () = tokio::time::sleep_until(tick_at) => {
+                let is_at_rest = service.tick().await;
+                let pause = if is_at_rest { TICK_AT_REST } else { TICK };
+                // Whoever watches over us is told often enough.
+                tick_at = Instant::now() + systemd::watchdog().map_or(pause, |interval| pause.min(interval / 4));
+            }
         }
     }
     tracing::info!("oxen-sync stops");
@@ -184,7 +186,8 @@ impl Service {
         }
     }
 
-    async fn tick(&mut self) {
+    /// Returns whether nothing has happened since the tick before.
+    async fn tick(&mut self) -> bool {
         let config = self.config();
         self.folders.tick(&config);
         let summary = self.folders.summary();
@@ -197,7 +200,8 @@ impl Service {
                 systemd::extend_start(START_EXTENSION);
             }
         }
-        if self.last_summary != summary {
+        let is_at_rest = self.was_ready && self.last_summary == summary;
+        if !is_at_rest {
             systemd::status(&summary);
             self.last_summary = summary;
         }
@@ -212,6 +216,7 @@ impl Service {
                 systemd::alive();
             }
         }
+        is_at_rest
     }
 
     /// Makes reports for the socket.
@@ -236,10 +241,8 @@ impl Service {
 fn report(config: &Config, view: &View, state_dir: &Path, started_at: &str) -> Result<Report, StateError> {
     let seen = view.look();
     let reader = Reader::open(state_dir)?;
-    let mut report = Report::without_service(&config.file, &config.folders, reader.as_ref())?;
-    report.running = true;
-    report.pid = Some(std::process::id());
-    report.started_at = Some(started_at.to_owned());
+    let report = Report::without_service(&config.file, &config.folders, reader.as_ref())?;
+    let mut report = report.with_service(started_at);
     for (folder, slot) in config.folders.iter().zip(&mut report.folders) {
         match seen.get(&folder.id()) {
             Some(Seen::Live(live)) => {

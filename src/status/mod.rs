@@ -7,12 +7,14 @@ mod limit;
 mod report;
 pub mod socket;
 mod text;
+mod timers;
 
 pub use report::{
     BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, FolderReport, FolderState,
     LiveFolder, ProblemReport, Report, RetryReport, report,
 };
 pub use text::render;
+pub use timers::{CONFIG_POLL, TICK, TICK_AT_REST, TimerReport};
 
 /// The note of the state under which the config that was last refused is kept.
 pub const CONFIG_REFUSED: &str = "config_refused";

@@ -2,6 +2,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::timers::{self, TimerReport};
+
 use crate::config::{Folder, OnDelete, release_command};
 use crate::folder::Coverage;
 use crate::folder::intake::{IntakePhase, IntakeStatus};
@@ -30,6 +32,9 @@ pub struct Report {
     pub has_state: bool,
     /// The config that was last refused, while it stands.
     pub config_refused: Option<ConfigRefused>,
+    /// What wakes the service at rest, besides the timers of its folders.
+    #[serde(default)]
+    pub timers: Vec<TimerReport>,
     /// The folders, in the order of the config.
     pub folders: Vec<FolderReport>,
 }
@@ -130,6 +135,9 @@ pub struct FolderReport {
     pub last_commit: Option<CommitReport>,
     /// What the next try waits for.
     pub retry: Option<RetryReport>,
+    /// What is done again and again while the service runs, also when nothing happens.
+    #[serde(default)]
+    pub timers: Vec<TimerReport>,
 }
 
 /// A path that is not on the branch.
@@ -264,6 +272,7 @@ pub fn report(
     }
     if let Some(live) = live {
         add_live(&mut report, live);
+        report.timers = timers::of_folder(folder, &live.intake.coverage);
     }
     Ok(report)
 }
@@ -361,6 +370,18 @@ fn time(ms: i64) -> String {
 }
 
 impl Report {
+    /// Makes it the report of the running service that has been running since `started_at`.
+    #[must_use]
+    pub fn with_service(self, started_at: &str) -> Self {
+        Self {
+            running: true,
+            pid: Some(std::process::id()),
+            started_at: Some(started_at.to_owned()),
+            timers: timers::of_service(),
+            ..self
+        }
+    }
+
     /// Reports on all folders of a config from the state alone, as when no service runs.
     ///
     /// # Errors
@@ -383,6 +404,7 @@ impl Report {
             state_dir: None,
             has_state: true,
             config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
+            timers: Vec::new(),
             folders: folders
                 .iter()
                 .map(|folder| report(config, folder, None, reader))

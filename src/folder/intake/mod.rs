@@ -19,6 +19,7 @@ use tracing::warn;
 
 pub use self::outlook::{Outlook, Sight};
 use self::session::Session;
+pub use self::session::{ROOT_CHECK, UNCOVERED_RESCAN};
 pub use self::status::{IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};

@@ -42,9 +42,9 @@ const HINTS_MANY: usize = 1_000;
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at whether the folder is still the one that was opened, and whether what could not be come to
 /// can be by now.
-const ROOT_CHECK: Duration = Duration::from_secs(5);
+pub const ROOT_CHECK: Duration = Duration::from_secs(5);
 /// How often a folder without full coverage is scanned at least.
-const UNCOVERED_RESCAN: Duration = Duration::from_secs(60);
+pub const UNCOVERED_RESCAN: Duration = Duration::from_secs(60);
 /// Paths that a report names.
 const EXAMPLES: usize = 20;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use oxen_sync::oxen::Op;
-use oxen_sync::status::{FolderState, Report};
+use oxen_sync::status::{FolderState, Report, TimerReport};
 
 use super::on_both;
 use crate::support::rig::Rig;
@@ -60,6 +60,16 @@ async fn a_server_that_is_down_at_the_start_is_waited_for() {
     rig.until_status("it waits", is(FolderState::Waiting)).await;
     standin.come_up();
     rig.assert_all_holds().await;
+}
+
+/// Each timer that goes on at rest is one that `status` names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_wakes_the_service_at_rest_is_named() {
+    let rig = Rig::at_rest(&Arc::new(Site::standin().await), "rescan_interval = \"7m\"", &[("a", "1")]).await;
+    let report = rig.status().await.unwrap();
+    let every = |timers: &[TimerReport]| timers.iter().map(|timer| timer.every_s).collect::<Vec<_>>();
+    assert_eq!(every(&report.timers), [5.0, 30.0]);
+    assert_eq!(every(&report.folders[0].timers), [5.0, 420.0, 420.0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
