@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::writers::Writers;
 use super::{Due, Filter};
 use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, Refusal};
 use crate::state::{
-    Change, ChangeKind, Confirmed, FileRow, FolderKey, PlaceKey, Places, Presence, ProblemKind, ProblemRow,
-    RESUMED_MIN, State, StateError,
+    Change, ChangeKind, Confirmed, FileRow, FolderKey, PlaceError, PlaceKey, Places, Presence, ProblemKind,
+    ProblemRow, RESUMED_MIN, State, StateError,
 };
 
 /// What an examination found.
@@ -151,7 +151,7 @@ impl Examiner {
             return Ok(Verdict::Done(Examined::Nothing));
         }
         let place = self.place_of(row.as_ref(), signature)?;
-        if let Err(refusal) = self.places.path_of(place, path) {
+        if let Some(refusal) = self.refusal(place, path)? {
             return self.problem(path, ProblemKind::Refused, &refusal, Some(signature));
         }
         if row.is_none()
@@ -186,8 +186,17 @@ impl Examiner {
             return Ok(true);
         }
         let place = self.place_of(row, signature)?;
-        Ok(self.places.path_of(place, &problem.path).is_err()
+        Ok(self.refusal(place, &problem.path)?.is_some()
             || (row.is_none() && self.places.in_the_way(place, &problem.path)?.is_some()))
+    }
+
+    /// Why a file cannot stand at its place under its own name.
+    fn refusal(&self, place: PlaceKey, path: &LocalPath) -> Result<Option<Refusal>, StateError> {
+        match self.places.path_of(place, path) {
+            Ok(_) => Ok(None),
+            Err(PlaceError::Refused(refusal)) => Ok(Some(refusal)),
+            Err(PlaceError::State(error)) => Err(error),
+        }
     }
 
     /// Where a file stands on the branch, or is to.

@@ -2,7 +2,7 @@ use super::{Pusher, worker};
 use crate::config::MessageFacts;
 use crate::oxen::CommitInfo;
 use crate::path::RepoPath;
-use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, StateError};
+use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceError, StateError};
 
 /// A batch on its way, with everything that its steps need.
 #[derive(Debug)]
@@ -45,8 +45,13 @@ pub(super) fn bytes_of(change: &Change) -> u64 {
 
 impl Pusher {
     /// Where a change takes effect on the branch.
-    pub(super) fn path_of(&self, change: &Change) -> Option<RepoPath> {
-        self.options.places.path_of(change.place, &change.path).ok()
+    /// `None` for a name that cannot stand there; it was refused when it was looked at.
+    pub(super) fn path_of(&self, change: &Change) -> Result<Option<RepoPath>, StateError> {
+        match self.options.places.path_of(change.place, &change.path) {
+            Ok(path) => Ok(Some(path)),
+            Err(PlaceError::Refused(_)) => Ok(None),
+            Err(PlaceError::State(error)) => Err(error),
+        }
     }
 
     /// A batch of `changes` under a number of its own.
@@ -60,16 +65,15 @@ impl Pusher {
             workspace: format!("{}-{id}-{:x}", self.workspace_prefix(), worker::now_ms()),
             message,
         };
-        Ok(self.batch_of(row, changes))
+        self.batch_of(row, changes)
     }
 
     /// A batch that the journal knows.
-    pub(super) fn batch_of(&self, row: BatchRow, changes: Vec<Change>) -> Batch {
-        // Names that cannot stand on the branch were refused when they were looked at.
-        let mut placed: Vec<(Change, RepoPath)> = changes
-            .into_iter()
-            .filter_map(|change| self.path_of(&change).map(|path| (change, path)))
-            .collect();
+    pub(super) fn batch_of(&self, row: BatchRow, changes: Vec<Change>) -> Result<Batch, StateError> {
+        let mut placed = Vec::with_capacity(changes.len());
+        for change in changes {
+            placed.extend(self.path_of(&change)?.map(|path| (change, path)));
+        }
         // In the order of the branch's tree, which is the folder's unless times are part of it.
         placed.sort_by(|(_, one), (_, other)| one.as_str().split('/').cmp(other.as_str().split('/')));
         let (changes, paths) = placed.into_iter().unzip();
@@ -79,7 +83,7 @@ impl Pusher {
             name: author.name.clone(),
             email: author.email.clone(),
         };
-        Batch { row, changes, paths, info }
+        Ok(Batch { row, changes, paths, info })
     }
 
     /// The commit's message; `is_new` says of each change whether the branch is not known to hold a file there.

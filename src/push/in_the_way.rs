@@ -29,7 +29,7 @@ impl Pusher {
         for (index, (change, is_new)) in changes.iter().zip(is_new).enumerate() {
             if *is_new
                 && matches!(change.kind, ChangeKind::Put { .. })
-                && let Some(path) = self.path_of(change)
+                && let Some(path) = self.path_of(change)?
             {
                 indices.push(index);
                 paths.push(path);

@@ -1,7 +1,7 @@
 use super::prove::look_up;
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, prove};
-use crate::path::{LocalPath, RepoPath, printable};
+use crate::path::printable;
 use crate::state::{Change, ChangeKind, Confirmed, FolderKey, Presence, State, StateError};
 
 /// Changes sorted by what is known of their paths.
@@ -69,13 +69,13 @@ impl Pusher {
         if doubtful.is_empty() {
             return Ok(());
         }
-        let (changes, paths): (Vec<Change>, Vec<RepoPath>) = doubtful
-            .into_iter()
-            .filter_map(|change| {
-                let path = self.path_of(&change)?;
-                Some((change, path))
-            })
-            .unzip();
+        let (mut changes, mut paths) = (Vec::new(), Vec::new());
+        for change in doubtful {
+            if let Some(path) = self.path_of(&change)? {
+                changes.push(change);
+                paths.push(path);
+            }
+        }
         let Target { client, repo, .. } = &self.target;
         let head = self.target.head().await?;
         let found = look_up(client, repo, &head, &paths, self.options.concurrency).await?;
@@ -100,12 +100,14 @@ impl Pusher {
     /// branch holds at its path, whatever its bytes (oxen-server 0.65.2). Files that were found missing once are
     /// therefore removed in a commit before: what is not there is not taken for unchanged.
     async fn remove_unproved(&self, changes: &[Change]) -> Result<(), Failure> {
-        let (again, paths): (Vec<LocalPath>, Vec<RepoPath>) = {
-            let unproved = self.lock_unproved();
-            let puts = changes.iter().filter(|change| change.kind != ChangeKind::Remove);
-            let again = puts.filter(|change| unproved.contains(&change.path));
-            again.filter_map(|change| Some((change.path.clone(), self.path_of(change)?))).unzip()
-        };
+        let (mut again, mut paths) = (Vec::new(), Vec::new());
+        for change in changes.iter().filter(|change| change.kind != ChangeKind::Remove) {
+            let is_unproved = self.lock_unproved().contains(&change.path);
+            if is_unproved && let Some(path) = self.path_of(change)? {
+                again.push(change.path.clone());
+                paths.push(path);
+            }
+        }
         if again.is_empty() {
             return Ok(());
         }

@@ -13,7 +13,7 @@ impl Pusher {
         for (row, changes) in open {
             self.phase(PushPhase::Recovering);
             let paths: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
-            let batch = self.batch_of(row, changes);
+            let batch = self.batch_of(row, changes)?;
             match (batch.row.phase, batch.row.transport) {
                 (Phase::Staging, _) => {
                     self.delete_workspace(&batch.row.workspace).await?;

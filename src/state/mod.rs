@@ -22,7 +22,7 @@ pub use history::{CommitRow, Crowded, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::{Listed, Listing};
 pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};
-pub use places::{PlaceKey, Places};
+pub use places::{PlaceError, PlaceKey, Places};
 pub use problems::{ProblemKind, ProblemRow};
 pub use removals::{Held, RemovalCounts};
 pub use uploads::{RESUMED_MIN, UploadRow};

@@ -2,7 +2,8 @@
 //! another layout in the config moves what the branch has.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::tz::TimeZone;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -32,32 +33,45 @@ impl FromSql for PlaceKey {
 pub struct Places {
     state: State,
     folder: FolderKey,
+    /// That of the default key.
+    own: Place,
     layout: Layout,
-    known: RwLock<Known>,
+    /// Where new files stand, whatever their time is, if it has no part in that.
+    fixed: Option<PlaceKey>,
+    /// Whether there is another one than the folder's own.
+    has_others: AtomicBool,
+    lately: Mutex<Lately>,
 }
 
+/// Those that were asked for lately. A year of minutes has half a million.
 #[derive(Debug, Default)]
-struct Known {
-    by_key: HashMap<PlaceKey, Place>,
+struct Lately {
+    places: HashMap<PlaceKey, Place>,
     keys: HashMap<Place, PlaceKey>,
-    /// By the directory that comes first.
-    by_before: HashMap<RepoPath, Vec<PlaceKey>>,
 }
 
-impl Known {
-    fn add(&mut self, key: PlaceKey, place: Place) {
-        if self.by_key.insert(key, place.clone()).is_none() {
-            self.by_before.entry(place.before.clone()).or_default().push(key);
-            self.keys.insert(place, key);
-        }
-    }
+/// Places kept at hand.
+const LATELY_MAX: usize = 1024;
 
-    /// The files of known places that stand at `path`, were they there.
-    fn files_at(&self, path: &RepoPath) -> Vec<(PlaceKey, LocalPath)> {
-        let dirs = path.ancestors().map(RepoPath::parse).chain([Ok(RepoPath::root())]);
-        let keys = dirs.filter_map(|dir| self.by_before.get(&dir.ok()?)).flatten();
-        keys.filter_map(|key| Some((*key, self.by_key.get(key)?.file_at(path)?))).collect()
+impl Lately {
+    fn add(&mut self, key: PlaceKey, place: &Place) {
+        if self.places.len() >= LATELY_MAX {
+            *self = Self::default();
+        }
+        self.places.insert(key, place.clone());
+        self.keys.insert(place.clone(), key);
     }
+}
+
+/// Why it cannot be said where a file stands.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The file cannot stand there under its own name.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 impl Places {
@@ -72,12 +86,19 @@ impl Places {
         remote_dir: &RepoPath,
         layout: &Layout,
     ) -> Result<Self, StateError> {
-        let mut known = Known::default();
-        known.add(PlaceKey::default(), Place::in_dir(remote_dir.clone()));
-        for (key, place) in state.places(folder)? {
-            known.add(key, place);
+        let mut places = Self {
+            state: state.clone(),
+            folder,
+            own: Place::in_dir(remote_dir.clone()),
+            layout: layout.clone(),
+            fixed: None,
+            has_others: AtomicBool::new(state.has_places(folder)?),
+            lately: Mutex::default(),
+        };
+        if !layout.has_time() {
+            places.fixed = Some(places.key_of(&layout.place_at(0, &TimeZone::UTC))?);
         }
-        Ok(Self { state: state.clone(), folder, layout: layout.clone(), known: RwLock::new(known) })
+        Ok(places)
     }
 
     /// What says where new files stand.
@@ -85,8 +106,8 @@ impl Places {
         &self.layout
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The place of a new file that was changed at `mtime_ns`, in nanoseconds since the epoch.
@@ -94,27 +115,43 @@ impl Places {
     /// # Errors
     /// SQLite says no.
     pub fn for_new(&self, mtime_ns: i64) -> Result<PlaceKey, StateError> {
-        self.key_of(&self.layout.place_at(mtime_ns, &TimeZone::system()))
+        match self.fixed {
+            Some(key) => Ok(key),
+            None => self.key_of(&self.layout.place_at(mtime_ns, &TimeZone::system())),
+        }
     }
 
     fn key_of(&self, place: &Place) -> Result<PlaceKey, StateError> {
-        if let Some(key) = self.known().keys.get(place) {
+        if *place == self.own {
+            return Ok(PlaceKey::default());
+        }
+        if let Some(key) = self.lately().keys.get(place) {
             return Ok(*key);
         }
         let key = self.state.note_place(self.folder, place)?;
-        self.known.write().unwrap_or_else(PoisonError::into_inner).add(key, place.clone());
+        self.has_others.store(true, Ordering::Relaxed);
+        self.lately().add(key, place);
         Ok(key)
+    }
+
+    fn place_of(&self, key: PlaceKey) -> Result<Place, StateError> {
+        if key == PlaceKey::default() {
+            return Ok(self.own.clone());
+        }
+        if let Some(place) = self.lately().places.get(&key) {
+            return Ok(place.clone());
+        }
+        let place = place(&self.state.lock(), key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        self.lately().add(key, &place);
+        Ok(place)
     }
 
     /// Where `file` of a place stands.
     ///
     /// # Errors
-    /// Why it cannot stand there under its own name.
-    pub fn path_of(&self, key: PlaceKey, file: &LocalPath) -> Result<RepoPath, Refusal> {
-        let known = self.known();
-        // A key is handed out by the state that all of them are loaded from.
-        let place = known.by_key.get(&key).or_else(|| known.by_key.get(&PlaceKey::default()));
-        place.map_or(Err(Refusal::NotPlain), |place| place.path_of(file))
+    /// See [`PlaceError`].
+    pub fn path_of(&self, key: PlaceKey, file: &LocalPath) -> Result<RepoPath, PlaceError> {
+        Ok(self.place_of(key)?.path_of(file)?)
     }
 
     /// Which files of the folder a path on the branch can be, the likeliest first.
@@ -126,10 +163,24 @@ impl Places {
         if let Some((place, file)) = self.layout.file_at(path) {
             files.push((self.key_of(&place)?, file));
         }
-        for found in self.known().files_at(path) {
+        for found in self.known_files_at(path)? {
             if !files.contains(&found) {
                 files.push(found);
             }
+        }
+        Ok(files)
+    }
+
+    /// The files of known places that stand at `path`, were they there.
+    fn known_files_at(&self, path: &RepoPath) -> Result<Vec<(PlaceKey, LocalPath)>, StateError> {
+        let mut files = Vec::new();
+        files.extend(self.own.file_at(path).map(|file| (PlaceKey::default(), file)));
+        if !self.has_others.load(Ordering::Relaxed) {
+            return Ok(files);
+        }
+        let dirs = path.ancestors().chain([""]);
+        for (key, place) in self.state.places_before(self.folder, dirs)? {
+            files.extend(place.file_at(path).map(|file| (key, file)));
         }
         Ok(files)
     }
@@ -140,22 +191,24 @@ impl Places {
     /// # Errors
     /// SQLite says no.
     pub fn in_the_way(&self, key: PlaceKey, file: &LocalPath) -> Result<Option<LocalPath>, StateError> {
-        if self.known().by_key.len() == 1 {
+        if !self.has_others.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let Ok(path) = self.path_of(key, file) else { return Ok(None) };
+        let path = match self.path_of(key, file) {
+            Ok(path) => path,
+            Err(PlaceError::Refused(_)) => return Ok(None),
+            Err(PlaceError::State(error)) => return Err(error),
+        };
         let above = path.ancestors().filter_map(|dir| RepoPath::parse(dir).ok());
         for path in [path.clone()].into_iter().chain(above) {
-            let found = self.known().files_at(&path);
-            for (other_key, other) in found {
+            for (other_key, other) in self.known_files_at(&path)? {
                 // A file that has become a directory, which the server sees in the same way.
                 let is_own = other_key == key && file.starts_with(&other);
-                let stands_there = || {
-                    Ok::<_, StateError>(
-                        self.state.file(self.folder, &other)?.is_some_and(|row| row.place == other_key),
-                    )
-                };
-                if !is_own && stands_there()? {
+                if is_own {
+                    continue;
+                }
+                let row = self.state.file(self.folder, &other)?;
+                if row.is_some_and(|row| row.place == other_key) {
                     return Ok(Some(other));
                 }
             }
@@ -168,41 +221,62 @@ impl Places {
 pub(super) fn place(connection: &Connection, key: PlaceKey) -> rusqlite::Result<Option<Place>> {
     let found = connection
         .prepare_cached("SELECT before, behind FROM place WHERE id = ?1")?
-        .query_row([key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    // Nothing else was ever written.
-    Ok(found.and_then(|(before, behind)| {
-        Some(Place { before: RepoPath::parse(&before).ok()?, behind: RepoPath::parse(&behind).ok()? })
-    }))
+    Ok(found.and_then(|(before, behind): (String, String)| parsed(&before, &behind)))
+}
+
+/// Nothing else was ever written.
+fn parsed(before: &str, behind: &str) -> Option<Place> {
+    Some(Place { before: RepoPath::parse(before).ok()?, behind: RepoPath::parse(behind).ok()? })
 }
 
 impl State {
-    fn places(&self, folder: FolderKey) -> Result<Vec<(PlaceKey, Place)>, StateError> {
+    fn has_places(&self, folder: FolderKey) -> Result<bool, StateError> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT id FROM place WHERE folder = ?1")?;
-        let mut rows = statement.query([folder.0])?;
+        let mut statement = connection.prepare_cached("SELECT 1 FROM place WHERE folder = ?1 LIMIT 1")?;
+        Ok(statement.exists([folder.0])?)
+    }
+
+    /// The places whose first part is one of `dirs`.
+    fn places_before<'a>(
+        &self,
+        folder: FolderKey,
+        dirs: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<(PlaceKey, Place)>, StateError> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT id, behind FROM place WHERE folder = ?1 AND before = ?2")?;
         let mut places = Vec::new();
-        while let Some(row) = rows.next()? {
-            let key = row.get(0)?;
-            places.extend(place(&connection, key)?.map(|place| (key, place)));
+        for dir in dirs {
+            let mut rows = statement.query(params![folder.0, dir])?;
+            while let Some(row) = rows.next()? {
+                let (key, behind): (PlaceKey, String) = (row.get(0)?, row.get(1)?);
+                places.extend(parsed(dir, &behind).map(|place| (key, place)));
+            }
         }
         Ok(places)
     }
 
     fn note_place(&self, folder: FolderKey, place: &Place) -> Result<PlaceKey, StateError> {
         let texts = params![folder.0, place.before.as_str(), place.behind.as_str()];
+        let known = self
+            .lock()
+            .prepare_cached("SELECT id FROM place WHERE folder = ?1 AND before = ?2 AND behind = ?3")?
+            .query_row(texts, |row| row.get(0))
+            .optional()?;
+        if let Some(key) = known {
+            return Ok(key);
+        }
         self.write(|transaction| {
-            let known = transaction
-                .prepare_cached("SELECT id FROM place WHERE folder = ?1 AND before = ?2 AND behind = ?3")?
-                .query_row(texts, |row| row.get(0))
-                .optional()?;
-            if let Some(key) = known {
-                return Ok(key);
-            }
             transaction
-                .prepare_cached("INSERT INTO place (folder, before, behind) VALUES (?1, ?2, ?3)")?
+                .prepare_cached("INSERT OR IGNORE INTO place (folder, before, behind) VALUES (?1, ?2, ?3)")?
                 .execute(texts)?;
-            Ok(PlaceKey(transaction.last_insert_rowid()))
+            transaction.query_row(
+                "SELECT id FROM place WHERE folder = ?1 AND before = ?2 AND behind = ?3",
+                texts,
+                |row| row.get(0),
+            )
         })
     }
 }
@@ -261,6 +335,24 @@ mod tests {
         assert_eq!(found[1].0, PlaceKey::default());
         assert_eq!(dated.files_at(&repo("cam/x")).unwrap(), [(PlaceKey::default(), local("x"))]);
         assert_eq!(dated.files_at(&repo("else/x")).unwrap(), []);
+    }
+
+    #[test]
+    fn any_number_of_places_takes_little_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let layout = layout("{date}/{hour}/{minute}/{path}");
+        let places = Places::load(&state, folder, &repo("cam"), &layout).unwrap();
+        let minutes = 0..i64::try_from(LATELY_MAX).unwrap() + 10;
+        let mut keys: Vec<_> =
+            minutes.map(|minute| places.for_new(MTIME_NS + minute * 60_000_000_000).unwrap()).collect();
+        assert!(places.lately().places.len() <= LATELY_MAX && places.lately().keys.len() <= LATELY_MAX);
+        assert_eq!(places.for_new(MTIME_NS).unwrap(), keys[0], "also one that is not at hand");
+        let path = places.path_of(keys[1], &local("x")).unwrap();
+        assert_eq!(places.files_at(&path).unwrap()[0], (keys[1], local("x")));
+        keys.dedup();
+        assert_eq!(keys.len(), LATELY_MAX + 10);
     }
 
     #[test]
