@@ -136,6 +136,11 @@ impl Layout {
         Ok(self)
     }
 
+    /// Whether more is written than a directory: where a file stands is not plain from that.
+    pub fn is_written_out(&self) -> bool {
+        self.has_time() || self.before.len() > self.fixed_dir.segments() || !self.behind.is_empty()
+    }
+
     /// Whether a file's time has a part in it.
     pub fn has_time(&self) -> bool {
         self.before.iter().chain(&self.behind).any(|segment| !is_fixed(segment))
@@ -403,6 +408,7 @@ mod tests {
         ] {
             let layout = layout(dir, below);
             assert_eq!(layout.fixed_dir().as_str(), fixed);
+            assert_eq!(layout.is_written_out(), below != "{path}" || dir.contains('{'));
             assert_eq!(
                 layout.has_time(),
                 layout.to_string().contains("{date}") || layout.to_string().contains("{hour}")

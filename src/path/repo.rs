@@ -88,6 +88,11 @@ impl RepoPath {
         self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
     }
 
+    /// How many names it is made of.
+    pub fn segments(&self) -> usize {
+        if self.is_root() { 0 } else { self.0.split('/').count() }
+    }
+
     /// Whether this path is `ancestor` or lies below it.
     pub fn starts_with(&self, ancestor: &RepoPath) -> bool {
         ancestor.is_root()

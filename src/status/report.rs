@@ -84,6 +84,9 @@ pub struct FolderReport {
     pub branch: String,
     /// Where the folder stands on the branch; empty for its root.
     pub remote_dir: String,
+    /// Where new files stand, with `{dir}`, `{date}` and the like, if the config says more than a directory.
+    #[serde(default)]
+    pub layout: Option<String>,
     /// What it is in.
     pub state: FolderState,
     /// Why, and what to do, where it is not as it should be.
@@ -234,6 +237,7 @@ pub fn report(
         repo: id.repo.to_string(),
         branch: id.branch.to_string(),
         remote_dir: crate::path::printable(id.remote_dir.as_str()),
+        layout: folder.layout.is_written_out().then(|| folder.layout.to_string()),
         ..FolderReport::default()
     };
     if let Some(reader) = reader

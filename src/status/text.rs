@@ -52,8 +52,11 @@ pub fn render(report: &Report) -> String {
 }
 
 fn folder_block(out: &mut String, folder: &FolderReport) {
-    let place =
-        if folder.remote_dir.is_empty() { String::new() } else { format!(" in {}", folder.remote_dir) };
+    let place = match &folder.layout {
+        Some(layout) => format!(" as {layout}"),
+        None if folder.remote_dir.is_empty() => String::new(),
+        None => format!(" in {}", folder.remote_dir),
+    };
     let _ = writeln!(
         out,
         "{}  →  {} branch {}{place} at {}",

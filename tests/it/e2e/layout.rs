@@ -66,6 +66,8 @@ async fn a_file_stands_where_its_time_says_and_stays_there(site: &Arc<Site>) {
     let head = rig.oracle().head().await;
     assert_eq!(pushed(&rig).await, files(&then));
     assert_eq!(rig.oracle().head().await, head, "nothing is left to do");
+    let said = rig.run(&["status".as_ref()]).await;
+    assert!(said.out.contains("branch main as {dir}/{date}/{hour}/{name} at "), "{said:?}");
 }
 
 async fn a_state_that_is_lost_moves_nothing(site: &Arc<Site>) {
