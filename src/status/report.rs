@@ -111,6 +111,10 @@ pub struct FolderReport {
     pub failed: i64,
     /// The first of these.
     pub problems: Vec<ProblemReport>,
+    /// How often everything was looked at since the service took the folder up: once at the start, then with each
+    /// `rescan_interval` and whenever events were lost.
+    #[serde(default)]
+    pub scans: u64,
     /// Files and directories that patterns leave out, as the last whole scan counted them.
     pub excluded: u64,
     /// Links, devices and mounts that were passed over.
@@ -320,6 +324,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     report.waiting_more = intake.hints > 0 || looking || push.has_more;
     report.busy = intake.busy;
     report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
+    report.scans = intake.scans;
     report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
     report.skipped = intake.skipped;
     report.skipped_paths = intake

@@ -104,8 +104,8 @@ async fn take_in(
         let reason = broken.to_string();
         status.send_modify(|status| {
             let phase = IntakePhase::Broken(reason.clone());
-            let (covered, silence) = (status.covered, status.silence);
-            *status = IntakeStatus { phase, covered, silence, ..IntakeStatus::default() };
+            let (covered, silence, scans) = (status.covered, status.silence, status.scans);
+            *status = IntakeStatus { phase, covered, silence, scans, ..IntakeStatus::default() };
         });
         // One line for each change of state, not for each try.
         if told.as_ref() != Some(&reason) {

@@ -262,6 +262,7 @@ impl<'a> Session<'a> {
         {
             if start.is_root() {
                 self.skipped = (0, Vec::new());
+                self.status.send_modify(|status| status.scans += 1);
             }
             let cancel = self.children.clone();
             self.scan = Some(RunningScan::start(start, &self.examiner, self.watch.as_ref(), cancel));

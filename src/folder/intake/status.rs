@@ -42,6 +42,8 @@ pub struct IntakeStatus {
     pub ready: usize,
     /// Hints not yet looked at.
     pub hints: usize,
+    /// Scans of everything that were begun since the intake began, whatever became of the folder meanwhile.
+    pub scans: u64,
     /// What the last whole scan saw.
     pub last_scan: Option<ScanSummary>,
     /// Things that are never stored (links, devices, mounts), as the last whole scan counted them.
