@@ -7,6 +7,7 @@ mod contest;
 mod peers;
 mod rows;
 mod server;
+mod service;
 mod trees;
 
 use std::path::Path;

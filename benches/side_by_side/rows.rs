@@ -1,7 +1,9 @@
 //! The rows: what is measured, what it is compared with, and what it is to reach.
 
 pub(crate) mod first;
+mod folders;
 mod push;
+mod rigs;
 mod scan;
 mod service;
 
@@ -77,18 +79,51 @@ pub(crate) const ALL: &[Row] = &[
         goal: "none missed; 128 MiB; at most one rescan",
         run: service::flood,
     },
+    Row {
+        name: "rigs",
+        what: "eight services at one server: on one branch, on a branch each, in a repository each; and one service",
+        goal: "eight push no less than one",
+        run: rigs::rigs,
+    },
+    Row {
+        name: "flat",
+        what: "four times 5,000 files of 1 KiB into one directory, and by date and hour",
+        goal: "by date and hour, the last 5,000 take at most 1.5 of the first",
+        run: folders::flat,
+    },
+    Row {
+        name: "folders",
+        what: "100 folders on 20 repositories in one service, and one folder",
+        goal: "at most 0.5 MiB for each folder",
+        run: folders::folders,
+    },
 ];
+
+/// A folder in a config.
+pub(crate) struct Watched {
+    pub(crate) folder: PathBuf,
+    pub(crate) repo: String,
+    /// Any further keys of it.
+    pub(crate) keys: String,
+}
 
 /// A config with one folder, and a state of its own.
 pub(crate) fn config(bench: &mut Bench, folder: &Path, repo: &str, keys: &str) -> Result<PathBuf> {
+    config_of(bench, &[Watched { folder: folder.into(), repo: repo.into(), keys: keys.into() }])
+}
+
+/// The same with any number of folders.
+pub(crate) fn config_of(bench: &mut Bench, folders: &[Watched]) -> Result<PathBuf> {
     let dir = bench.place("rig");
     std::fs::create_dir_all(&dir)?;
     let url = bench.server()?.url();
-    let text = format!(
-        "state_dir = {:?}\n[server]\nurl = {url:?}\n[author]\nname = \"bench\"\nemail = \"bench@localhost\"\n\
-         [[folder]]\npath = {folder:?}\nrepo = {repo:?}\n{keys}\n",
+    let mut text = format!(
+        "state_dir = {:?}\n[server]\nurl = {url:?}\n[author]\nname = \"bench\"\nemail = \"bench@localhost\"\n",
         dir.join("state"),
     );
+    for Watched { folder, repo, keys } in folders {
+        text += &format!("[[folder]]\npath = {folder:?}\nrepo = {repo:?}\n{keys}\n");
+    }
     let file = dir.join("oxen-sync.toml");
     std::fs::write(&file, text)?;
     Ok(file)

@@ -1,7 +1,7 @@
 //! Folders to measure with, and states that know them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use fastrand::Rng;
 use oxen_sync::config::Env;
@@ -13,19 +13,24 @@ use crate::contest::Result;
 
 /// Files of one size, a hundred in each directory, with bytes that nothing compresses.
 pub(crate) fn fill(dir: &Path, files: usize, len: usize) -> Result<()> {
-    let mut content = vec![0; len];
     let mut rng = Rng::with_seed(files as u64);
     for n in 0..files {
-        let file = dir.join(name(n));
-        if n % 100 == 0
-            && let Some(parent) = file.parent()
-        {
-            fs::create_dir_all(parent)?;
-        }
-        rng.fill(&mut content);
-        fs::write(file, &content)?;
+        put(dir, n, len, &mut rng)?;
     }
     Ok(())
+}
+
+/// One of them; they come in order.
+pub(crate) fn put(dir: &Path, n: usize, len: usize, rng: &mut Rng) -> io::Result<()> {
+    let file = dir.join(name(n));
+    if n.is_multiple_of(100)
+        && let Some(parent) = file.parent()
+    {
+        fs::create_dir_all(parent)?;
+    }
+    let mut content = vec![0; len];
+    rng.fill(&mut content);
+    fs::write(file, content)
 }
 
 /// The path of a file.

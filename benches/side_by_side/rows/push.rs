@@ -6,7 +6,7 @@ use super::config;
 use crate::contest::{Bench, Contender, Result, Sample, oxen_sync, time};
 use crate::{peers, trees};
 
-fn push(config: &Path) -> Result<Sample> {
+pub(super) fn push(config: &Path) -> Result<Sample> {
     time(Command::new(oxen_sync()).arg("push").arg("--config").arg(config))
 }
 
