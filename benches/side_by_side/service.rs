@@ -68,6 +68,10 @@ impl Service {
                     return Ok(report);
                 }
             }
+            // One that has ended stays a zombie until it is waited for.
+            if self.proc("stat")?.contains(") Z ") {
+                return Err("the service has ended".into());
+            }
             bench.pause(Duration::from_millis(200));
         }
         Err("it does not come to rest".into())
@@ -77,7 +81,7 @@ impl Service {
         Ok(std::fs::read_to_string(format!("/proc/{}/{file}", self.process.id()))?)
     }
 
-    /// A number of `/proc/PID/status`; memory is in KiB.
+    /// A number of its status as the kernel has it; memory is in KiB.
     pub(crate) fn number(&self, key: &str) -> Result<u64> {
         let status = self.proc("status")?;
         let line = status.lines().find(|line| line.starts_with(key)).ok_or("the kernel does not say it")?;

@@ -137,6 +137,7 @@ pub async fn run(
                 }
                 let batch = if checks { Vec::new() } else { planner.take(now).unwrap_or_default() };
                 let batch = removals.part(&pusher, batch).await;
+                publish_pending(&pusher, &planner, &removals);
                 let delivery = deliver(&pusher, batch, tries.suspects_content());
                 tokio::pin!(delivery);
                 let result = loop {
@@ -145,7 +146,10 @@ pub async fn run(
                         () = cancel.cancelled() => break None,
                         result = &mut delivery => break Some(result),
                         change = changes.recv(), if open && !planner.is_full() => match change {
-                            Some(change) => take_in(&mut planner, change, &mut changes),
+                            Some(change) => {
+                                take_in(&mut planner, change, &mut changes);
+                                publish_pending(&pusher, &planner, &removals);
+                            }
                             None => open = false,
                         },
                     }
@@ -289,10 +293,17 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries) {
+/// Says what waits for a later batch.
+fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
     pusher.status.send_modify(|status| {
         status.pending = planner.len() as u64 + removals.len();
         status.pending_bytes = planner.bytes();
+    });
+}
+
+fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries) {
+    publish_pending(pusher, planner, removals);
+    pusher.status.send_modify(|status| {
         status.has_more = removals.has_more();
         status.is_holding = removals.is_holding();
         // Nothing is under way by now, however it ended.

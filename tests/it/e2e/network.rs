@@ -136,7 +136,7 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     rig.start();
     rig.settled().await;
     rig.assert_idle().await;
-    let lands_late = matches!(action, Action::LandLate(_));
+    let lands_after = if let Action::LandLate(after) = action { Some(after) } else { None };
     if !asked.first {
         gate.fault(Rule::on(asked.op, action));
     }
@@ -159,8 +159,9 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
         folder.failed == 0 && folder.waiting == 0 && folder.retry.is_none()
     })
     .await;
-    if lands_late {
-        // On a busy machine it may land after the looks that follow a failure; it goes with the next one.
+    if let Some(after) = lands_after {
+        // It may land after the looks that follow a failure; it goes with the next one.
+        sleep(after).await;
         let gone = async {
             while !rig.oracle().workspaces().await.is_empty() {
                 rig.kick();

@@ -7,6 +7,7 @@ use oxen_sync::oxen::Op;
 use oxen_sync::status::{FolderState, Report, TimerReport};
 
 use super::on_both;
+use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -60,6 +61,28 @@ async fn a_server_that_is_down_at_the_start_is_waited_for() {
     rig.until_status("it waits", is(FolderState::Waiting)).await;
     standin.come_up();
     rig.assert_all_holds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_its_way_and_what_came_meanwhile_counts_once() {
+    let site = Arc::new(Site::standin().await);
+    let mut rig = Rig::at_rest(&site, "transport = \"workspace\"", &[("a", "1")]).await;
+    site.gate().fault(Rule::on(Op::MergeWorkspace, Action::HangBefore));
+    (0..5).for_each(|n| rig.write(&format!("first {n}"), format!("{n}")));
+    let at_work =
+        |report: &Report| report.folders[0].batch.as_ref().is_some_and(|batch| batch.step == "committing");
+    let report = rig.until_status("it commits", at_work).await;
+    assert_eq!(report.folders[0].waiting, 5);
+    (0..3).for_each(|n| rig.write(&format!("then {n}"), format!("{n}")));
+    rig.until_status("what came meanwhile waits too", |report| {
+        let waiting = report.folders[0].waiting;
+        assert!(waiting <= 8, "{waiting} wait");
+        waiting == 8 && report.folders[0].busy == 0
+    })
+    .await;
+    site.gate().cut_connections();
+    rig.assert_all_holds().await;
+    rig.stop().await;
 }
 
 /// Each timer that goes on at rest is one that `status` names.
