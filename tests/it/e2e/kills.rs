@@ -48,8 +48,7 @@ async fn kill_often(site: &Arc<Site>, kills: u32) {
     }
     let commits = rig.assert_all_holds().await;
     let cut_off = rig.log().matches("a batch that was under way is settled").count();
-    // On a busy machine a start takes most of the time that it is given.
-    assert!(cut_off * 50 >= kills as usize, "of {kills} kills only {cut_off} met a batch under way");
+    assert!(cut_off * 20 >= kills as usize, "of {kills} kills only {cut_off} met a batch under way");
     rig.assert_a_restart_changes_nothing().await;
     eprintln!(
         "{kills} kills, {cut_off} of them met a batch under way: {} files in {commits} commits",
