@@ -81,14 +81,17 @@ impl Pusher {
         }
     }
 
-    /// Asks the branch what came of a PUT whose answer nobody heard.
+    /// Asks the branch what came of a PUT whose answer nobody heard. Time that an earlier life has waited for it counts too:
+    /// lives that are all shorter than the wait would never get past it.
     pub(super) async fn ask_for_put(&self, batch: &Batch) -> Result<(), Failure> {
-        let until = Instant::now() + PUT_IN_DOUBT;
-        loop {
-            if self.proof_of_head(batch).await?.is_whole() || Instant::now() >= until {
-                break;
-            }
+        let (folder, id) = (self.options.folder, batch.row.id);
+        let mut waited = self.blocking(move |state| state.waited_for_put(folder, id)).await?;
+        while !self.proof_of_head(batch).await?.is_whole() && waited < PUT_IN_DOUBT {
+            let from = Instant::now();
             tokio::time::sleep(PUT_ASK_EVERY).await;
+            // Only what has passed by a clock that goes on evenly, and never what passed between two lives.
+            waited += from.elapsed();
+            self.blocking(move |state| state.note_waited_for_put(folder, id, waited)).await?;
         }
         if !self.settle(batch, None).await?.unproved.is_empty() {
             self.put_in_doubt.store(true, Ordering::Relaxed);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, params};
 
@@ -90,6 +92,11 @@ pub(super) use stored_as_text;
 
 stored_as_text!(Phase { Phase::Staging => "staging", Phase::Committing => "committing" });
 stored_as_text!(BatchTransport { BatchTransport::Put => "put", BatchTransport::Workspace => "workspace" });
+
+/// The note under which it is kept how long a folder's PUT in doubt was asked for.
+fn put_note(folder: FolderKey) -> String {
+    format!("put in doubt, folder {}", folder.0)
+}
 
 impl State {
     /// Writes a batch down, durable when it returns, before anything of it goes out.
@@ -231,6 +238,30 @@ impl State {
         Ok(found)
     }
 
+    /// How long the branch has been asked for the PUT of this batch, over all lives.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn waited_for_put(&self, folder: FolderKey, batch: i64) -> Result<Duration, StateError> {
+        let note = self.note(&put_note(folder))?.unwrap_or_default();
+        let waited = note.split_once(' ').filter(|(id, _)| *id == batch.to_string());
+        let ms = waited.and_then(|(_, ms)| ms.parse().ok()).unwrap_or(0);
+        Ok(Duration::from_millis(ms))
+    }
+
+    /// Writes that down, in place of what was known of an earlier batch.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn note_waited_for_put(
+        &self,
+        folder: FolderKey,
+        batch: i64,
+        waited: Duration,
+    ) -> Result<(), StateError> {
+        self.set_note(&put_note(folder), Some(&format!("{batch} {}", waited.as_millis())))
+    }
+
     /// Closes a batch: `proved` is on the branch with `commit_id`, the rest of it is as if it had never been tried.
     /// Files, journal and history change in one transaction.
     ///
@@ -366,6 +397,21 @@ mod tests {
         let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
         assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
         assert_eq!(state.next_batch_id().unwrap(), 2);
+    }
+
+    #[test]
+    fn the_wait_for_a_put_outlives_the_process_and_counts_for_its_batch_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let waited = Duration::from_millis(1_250);
+        state.note_waited_for_put(folder, 12, waited).unwrap();
+        drop(state);
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        assert_eq!(state.waited_for_put(folder, 12).unwrap(), waited);
+        for (folder, batch) in [(folder, 1), (folder, 13), (state.folder("b").unwrap(), 12)] {
+            assert_eq!(state.waited_for_put(folder, batch).unwrap(), Duration::ZERO);
+        }
     }
 
     #[test]

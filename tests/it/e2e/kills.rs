@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use oxen_sync::oxen::Op;
 
 use super::work::Work;
@@ -82,6 +84,29 @@ async fn a_commit_cut_off_by_a_kill_is_made_once() {
             rig.assert_a_restart_changes_nothing().await;
         }
     }
+}
+
+/// A PUT that nobody heard the end of is waited for, for some seconds. No life lasts that long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_that_are_all_short_get_on_together() {
+    let (site, mut rig) =
+        killed_while_committing("transport = \"put\"", Op::PutFiles, Action::HangBefore).await;
+    let standin = site.as_standin().unwrap();
+    let repo = rig.repo.to_string();
+    let is_there = || standin.tree(&repo, "main").contains_key("d/a");
+    let mut lives = 0;
+    while !is_there() {
+        assert!(lives < 40, "they never get on\n{}", rig.log());
+        lives += 1;
+        rig.start();
+        // The life itself.
+        sleep(Duration::from_millis(1_200)).await;
+        rig.kill();
+    }
+    assert!(lives > 1, "one of them was enough");
+    rig.start();
+    rig.assert_all_holds().await;
+    rig.assert_a_restart_changes_nothing().await;
 }
 
 /// Nothing new is to be pushed after the start, so nothing but the start itself can see to what was under way.
