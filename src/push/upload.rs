@@ -77,6 +77,10 @@ impl Pusher {
                 }
                 Ok(()) => (is_stored, was_sent) = (true, true),
                 Err(PartsError::Source(error)) => {
+                    if is_resumed {
+                        // Or its hashes would be taken for true once more.
+                        self.forget_upload(change).await?;
+                    }
                     self.drop_change(&change.path, &error);
                     return Ok(Vec::new());
                 }

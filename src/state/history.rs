@@ -2,6 +2,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::places::place;
 use super::removals::held;
+use super::schema::{VERSION, version};
 use super::{FolderKey, Held, PlaceKey, Reader, State, StateError};
 use crate::fault_point::{Point, passed};
 use crate::oxen::CROWDED_DIR_FILES;
@@ -204,6 +205,10 @@ fn crowded(
     folder: FolderKey,
     large: &[Vec<u8>],
 ) -> rusqlite::Result<Option<Crowded>> {
+    // Whoever only reads may find a state that no service of this version has taken over yet.
+    if version(connection)? < VERSION {
+        return Ok(None);
+    }
     let mut most: Option<(i64, PlaceKey, &Vec<u8>)> = None;
     for dir in large {
         let counted = connection

@@ -427,11 +427,20 @@ mod tests {
         let path = crate::path::LocalPath::new(Path::new("d/x")).unwrap();
         let files = vec![(crate::state::PlaceKey::default(), path.clone())];
         state.list_files(folder, &[crate::state::Listed { files, size: 1, xxh3: 7 }]).unwrap();
+        let crowd: Vec<_> = (0..crate::oxen::CROWDED_DIR_FILES)
+            .map(|n| crate::path::LocalPath::new(Path::new(&format!("d/{n}"))).unwrap())
+            .map(|path| vec![(crate::state::PlaceKey::default(), path)])
+            .map(|files| crate::state::Listed { files, size: 1, xxh3: 7 })
+            .collect();
+        state.list_files(folder, &crowd).unwrap();
         let known = state.file(folder, &path).unwrap();
         let to_2 = "DROP TABLE place; ALTER TABLE file DROP COLUMN place;
                     ALTER TABLE batch_change DROP COLUMN place; PRAGMA user_version = 2";
         state.lock().execute_batch(to_2).unwrap();
         drop(state);
+        let reader = Reader::open(dir.path()).unwrap().unwrap();
+        assert_eq!(reader.summary(folder).unwrap().crowded, None, "whoever reads it before the service does");
+        drop(reader);
         let (state, set_aside) = State::open(dir.path(), "").unwrap();
         assert!(set_aside.is_none());
         assert_eq!((state.file(folder, &path).unwrap(), known.is_some()), (known, true));
