@@ -3,7 +3,7 @@
 //! Nothing of this is in a build without the feature `fault-points`, which only tests turn on. With it, the process kills
 //! itself as `kill -9` would when it passes the point that `OXEN_SYNC_KILL_AT` names: `batch journaled`, or
 //! `batch journaled:3` for the third time. And the time after which a folder counts as one that does not answer can be made
-//! shorter.
+//! shorter, and the number of changes that begin a batch early smaller.
 
 macro_rules! points {
     ($($(#[$about:meta])* $point:ident => $name:literal),+ $(,)?) => {
@@ -118,4 +118,17 @@ pub const fn silence(wanted: std::time::Duration) -> std::time::Duration {
 pub fn silence(wanted: std::time::Duration) -> std::time::Duration {
     let ms = std::env::var("OXEN_SYNC_SILENCE_MS").ok().and_then(|text| text.parse().ok());
     ms.map_or(wanted, std::time::Duration::from_millis)
+}
+
+/// How many changes begin a batch that is still being collected: as many as is wanted, or as a test does.
+#[cfg(not(feature = "fault-points"))]
+pub const fn early_min(wanted: usize) -> usize {
+    wanted
+}
+
+/// How many changes begin a batch that is still being collected: as many as is wanted, or as a test does with
+/// `OXEN_SYNC_EARLY_MIN`.
+#[cfg(feature = "fault-points")]
+pub fn early_min(wanted: usize) -> usize {
+    std::env::var("OXEN_SYNC_EARLY_MIN").ok().and_then(|text| text.parse().ok()).unwrap_or(wanted)
 }

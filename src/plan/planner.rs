@@ -20,6 +20,9 @@ pub struct Planner {
     since: Option<(Instant, Instant)>,
     /// How many batches were taken out.
     batches: u64,
+    /// Files of the next batch that are on their way already, and their bytes.
+    early: Vec<Change>,
+    early_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,15 @@ struct Pending {
 impl Planner {
     /// A planner without changes.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, pending: BTreeMap::new(), bytes: 0, since: None, batches: 0 }
+        Self {
+            limits,
+            pending: BTreeMap::new(),
+            bytes: 0,
+            since: None,
+            batches: 0,
+            early: Vec::new(),
+            early_bytes: 0,
+        }
     }
 
     /// Changes that wait.
@@ -52,14 +63,15 @@ impl Planner {
 
     /// Whether it holds so much that a batch is due at once and more should wait outside.
     pub fn is_full(&self) -> bool {
-        self.pending.len() >= self.limits.max_files || self.bytes >= self.limits.max_bytes
+        self.pending.len() + self.early.len() >= self.limits.max_files
+            || self.bytes + self.early_bytes >= self.limits.max_bytes
     }
 
     /// How many removals that were let go it takes. Some of them also when it is full: who fills it all the time leaves
     /// them no other room.
     pub fn room_for_removals(&self) -> usize {
         let reserved = (self.limits.max_files / REMOVALS_PART).max(1);
-        (self.limits.max_files + reserved).saturating_sub(self.pending.len())
+        (self.limits.max_files + reserved).saturating_sub(self.pending.len() + self.early.len())
     }
 
     /// Takes a change in; it replaces an earlier one of the same path.
@@ -108,12 +120,34 @@ impl Planner {
         }
     }
 
-    /// The files that wait.
+    /// The files that wait, and those that are on their way early.
     pub fn puts(&self) -> impl Iterator<Item = &Change> {
         self.pending
             .values()
             .map(|pending| &pending.change)
             .filter(|change| change.kind != ChangeKind::Remove)
+            .chain(&self.early)
+    }
+
+    /// Takes out files of at most `size_max` bytes that may set out before the batch is due. They stay part of it: they
+    /// count for its limits, and it is due when it would have been. None goes while others wait that an earlier batch had
+    /// no room for: these come first.
+    pub fn take_early(&mut self, size_max: u64) -> Vec<Change> {
+        if self.pending.values().any(|pending| pending.batches < self.batches) {
+            return Vec::new();
+        }
+        let is_early = |change: &Change| change.kind != ChangeKind::Remove && size_of(change) <= size_max;
+        let (changes, bytes) = self.take_out(is_early);
+        self.bytes -= bytes;
+        self.early_bytes += bytes;
+        self.early.extend_from_slice(&changes);
+        changes
+    }
+
+    /// The files that set out early, which are the caller's from now on.
+    pub fn release_early(&mut self) -> Vec<Change> {
+        self.early_bytes = 0;
+        std::mem::take(&mut self.early)
     }
 
     /// When the next batch is due where `other` decides at that time what may go with it: one that comes a moment later
@@ -144,14 +178,29 @@ impl Planner {
     /// A file whose name is still that of a directory on the branch comes in a later batch than the removals of what
     /// lies in that directory: the server takes no file where a directory with files stands.
     pub fn take(&mut self, now: Instant) -> Option<Vec<Change>> {
-        let mut by_age: Vec<_> = self.pending.values().collect();
+        let (batch, bytes) = self.take_out(|_| true);
+        self.batches += 1;
+        self.bytes -= bytes;
+        if self.pending.is_empty() {
+            self.since = None;
+        } else {
+            self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Takes out those of the changes that `may_go` allows, with their bytes.
+    fn take_out(&mut self, may_go: impl Fn(&Change) -> bool) -> (Vec<Change>, u64) {
+        let mut by_age: Vec<_> = self.pending.values().filter(|pending| may_go(&pending.change)).collect();
         // It is stable: paths of one age stay in their order.
         by_age.sort_by_key(|pending| pending.batches);
         let (mut paths, mut bytes) = (Vec::new(), 0_u64);
         for Pending { change, .. } in by_age {
             let size = size_of(change);
-            let too_much = !paths.is_empty() && bytes.saturating_add(size) > self.limits.max_bytes;
-            if too_much || paths.len() >= self.limits.max_files {
+            let is_first = paths.is_empty() && self.early.is_empty();
+            let too_much =
+                !is_first && (self.early_bytes + bytes).saturating_add(size) > self.limits.max_bytes;
+            if too_much || self.early.len() + paths.len() >= self.limits.max_files {
                 break;
             }
             if !self.replaces_a_directory(change) {
@@ -161,15 +210,7 @@ impl Planner {
         }
         paths.sort();
         let taken = paths.iter().filter_map(|path| self.pending.remove(path));
-        let batch: Vec<_> = taken.map(|pending| pending.change).collect();
-        self.batches += 1;
-        self.bytes -= bytes;
-        if self.pending.is_empty() {
-            self.since = None;
-        } else {
-            self.since = Some((self.since.map_or(now, |(first, _)| first), now));
-        }
-        (!batch.is_empty()).then_some(batch)
+        (taken.map(|pending| pending.change).collect(), bytes)
     }
 
     /// Whether something below this file's path waits to be removed.
@@ -330,18 +371,55 @@ pub(super) mod tests {
         assert_eq!(planner.take(start), Some(vec![put("t", 1)]));
     }
 
+    #[test]
+    fn files_that_set_out_early_belong_to_the_batch_that_is_due_later() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        for change in [put("a", 40), put("b", 30), put("large", 80), remove("c")] {
+            planner.add(change, start);
+        }
+        assert_eq!(planner.take_early(50), [put("a", 40), put("b", 30)]);
+        assert_eq!((planner.len(), planner.puts().count(), planner.bytes()), (2, 3, 80));
+        assert!(planner.is_full(), "it holds more bytes than a batch may");
+        assert_eq!(planner.take(start), Some(vec![remove("c")]), "the large one has no room beside them");
+        assert_eq!(planner.release_early(), [put("a", 40), put("b", 30)]);
+        planner.add(put("d", 30), start);
+        assert_eq!(planner.take_early(50), [], "nothing passes what was left");
+        assert_eq!(planner.take(start), Some(vec![put("large", 80)]));
+        planner.add(put("e", 10), start + seconds(5.0));
+        assert_eq!(planner.take_early(50), [], "nor here");
+        planner.take(start);
+        planner.add(put("f", 10), start + seconds(9.0));
+        assert_eq!(planner.take_early(50), [put("f", 10)]);
+        assert_eq!(planner.due_at(), Some(start + seconds(10.0)), "although nothing else waits");
+        assert_eq!(planner.take(start), None);
+        planner.put_back([put("f", 10)], start);
+        assert_eq!(planner.release_early(), [put("f", 10)]);
+        assert_eq!(planner.take(start), Some(vec![put("f", 10)]));
+    }
+
     proptest! {
         #[test]
         fn every_path_comes_out_once_with_its_latest_change(
-            steps in prop::collection::vec((0..6_u8, "[ab](/[ab]){0,2}", 0..80_u64), 1..80)
+            steps in prop::collection::vec((0..7_u8, "[ab](/[ab]){0,2}", 0..80_u64), 1..80)
         ) {
             let start = Instant::now();
             let mut planner = Planner::new(LIMITS);
             let mut wanted = BTreeMap::new();
             let mut got = BTreeMap::new();
             for (what, path, size) in steps {
+                if what == 6 {
+                    for change in planner.take_early(size) {
+                        prop_assert_eq!(wanted.remove(&change.path), Some(change.clone()));
+                    }
+                    continue;
+                }
                 if what == 0 {
-                    for change in planner.take(start).into_iter().flatten() {
+                    let early = planner.early.len();
+                    let batch = planner.take(start);
+                    prop_assert!(early + batch.as_ref().map_or(0, Vec::len) <= LIMITS.max_files);
+                    prop_assert_eq!(planner.release_early().len(), early);
+                    for change in batch.into_iter().flatten() {
                         prop_assert_eq!(wanted.remove(&change.path), Some(change.clone()));
                         got.insert(change.path.clone(), change);
                     }
@@ -351,6 +429,7 @@ pub(super) mod tests {
                 wanted.insert(change.path.clone(), change.clone());
                 planner.add(change, start);
             }
+            planner.release_early();
             while let Some(batch) = planner.take(start) {
                 prop_assert!(batch.len() <= LIMITS.max_files);
                 let bytes: u64 = batch.iter().map(size_of).sum();

@@ -1,7 +1,9 @@
+use std::collections::HashSet;
+
 use super::{Pusher, worker};
 use crate::config::MessageFacts;
 use crate::oxen::CommitInfo;
-use crate::path::RepoPath;
+use crate::path::{LocalPath, RepoPath};
 use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceError, StateError};
 
 /// A batch on its way, with everything that its steps need.
@@ -86,12 +88,11 @@ impl Pusher {
         Ok(Batch { row, changes, paths, info })
     }
 
-    /// The commit's message; `is_new` says of each change whether the branch is not known to hold a file there.
-    pub(super) fn message(&self, changes: &[Change], is_new: &[bool]) -> String {
-        let is_put = |change: &Change| change.kind != ChangeKind::Remove;
-        let puts = changes.iter().filter(|change| is_put(change)).count() as u64;
-        let added =
-            changes.iter().zip(is_new).filter(|(change, is_new)| **is_new && is_put(change)).count() as u64;
+    /// The commit's message; `new` are the paths where the branch is not known to hold a file.
+    pub(super) fn message(&self, changes: &[Change], new: &HashSet<LocalPath>) -> String {
+        let is_put = |change: &&Change| change.kind != ChangeKind::Remove;
+        let puts = changes.iter().filter(is_put).count() as u64;
+        let added = changes.iter().filter(is_put).filter(|change| new.contains(&change.path)).count() as u64;
         let facts = MessageFacts {
             host: &self.options.host,
             folder: &self.options.path,

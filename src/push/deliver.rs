@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::Pusher;
+use super::prepare::Needed;
 use super::pusher::Failure;
 use super::verdict::Verdict;
 use crate::config::Transport;
@@ -30,17 +31,23 @@ impl Pusher {
     pub(super) fn deliver(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<bool, Failed>> {
         async move {
             match self.prepare(&changes).await {
-                Ok((changes, _)) if changes.is_empty() => Ok(false),
-                Ok((changes, message)) => self.send(changes, message).await.map(|()| true),
+                Ok(Needed { changes, .. }) if changes.is_empty() => Ok(false),
+                Ok(needed) => self.send(needed).await.map(|()| true),
                 Err(failure) => Err(Failed { failure, changes }),
             }
         }
         .boxed()
     }
 
-    async fn send(&self, changes: Vec<Change>, message: String) -> Result<(), Failed> {
-        let all = changes.clone();
-        match self.try_send(changes, message).await {
+    async fn send(&self, needed: Needed) -> Result<(), Failed> {
+        let all = needed.changes.clone();
+        let sent = self.try_send(needed).await;
+        self.sum_up(sent, all)
+    }
+
+    /// What came of sending `all`.
+    pub(super) fn sum_up(&self, sent: Result<Outcome, Failure>, all: Vec<Change>) -> Result<(), Failed> {
+        match sent {
             Ok(Outcome { unproved, .. }) if unproved.is_empty() => {
                 self.put_in_doubt.store(false, Ordering::Relaxed);
                 Ok(())
@@ -52,9 +59,10 @@ impl Pusher {
         }
     }
 
-    async fn try_send(&self, changes: Vec<Change>, message: String) -> Result<Outcome, Failure> {
+    async fn try_send(&self, needed: Needed) -> Result<Outcome, Failure> {
         let carrier = self.carrier()?;
-        let batch = self.new_batch(changes, message)?;
+        let message = self.message(&needed.changes, &needed.new);
+        let batch = self.new_batch(needed.changes, message)?;
         let carrier = match carrier {
             Some(carrier) => carrier,
             None => plan::carrier(&batch.changes, &batch.paths, &batch.info),

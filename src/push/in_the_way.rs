@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::Target;
 use super::prove::{Found, look_up};
@@ -94,7 +95,7 @@ impl Pusher {
     /// What stands at paths that are mostly new. Where they lie in many directories, it is asked from the top down, and
     /// nothing is asked below what is not there: each question costs oxen-server 0.65.2 the more, the more directories
     /// the branch has.
-    async fn look_up_new(&self, head: &str, paths: &[RepoPath]) -> Result<Vec<Found>, Failure> {
+    pub(super) async fn look_up_new(&self, head: &str, paths: &[RepoPath]) -> Result<Vec<Found>, Failure> {
         let Target { client, repo, .. } = &self.target;
         let concurrency = self.options.concurrency;
         let above: BTreeSet<&str> = paths.iter().flat_map(RepoPath::ancestors).collect();
@@ -191,6 +192,7 @@ impl Pusher {
     async fn remove_paths(&self, paths: &[&str], message: String) -> Result<(), Failure> {
         let Target { client, repo, branch, author, .. } = &self.target;
         let workspace = format!("{}-clear-{:x}", self.workspace_prefix(), worker::now_ms());
+        self.clearings.fetch_add(1, Ordering::Relaxed);
         let info = CommitInfo { message, name: author.name.clone(), email: author.email.clone() };
         let removing = async {
             client.open_workspace(repo, &workspace, branch).await?;

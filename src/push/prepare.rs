@@ -1,7 +1,9 @@
+use std::collections::HashSet;
+
 use super::prove::look_up;
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, prove};
-use crate::path::printable;
+use crate::path::{LocalPath, printable};
 use crate::state::{Change, ChangeKind, Confirmed, FolderKey, Presence, State, StateError};
 
 /// Changes sorted by what is known of their paths.
@@ -15,13 +17,25 @@ struct Sorted {
     doubtful: Vec<Change>,
 }
 
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    pub changes: Vec<Change>,
+    /// Paths where the branch is not known to hold a file.
+    pub new: HashSet<LocalPath>,
+}
+
 impl Pusher {
-    /// Makes sure of the target, settles what is open, and leaves out what needs no sending. Returns the changes to be
-    /// sent and the message of their commit.
-    pub(super) async fn prepare(&self, changes: &[Change]) -> Result<(Vec<Change>, String), Failure> {
+    /// Makes sure of the target, settles what is open, and leaves out what needs no sending.
+    pub(super) async fn prepare(&self, changes: &[Change]) -> Result<Needed, Failure> {
         self.make_sure().await?;
+        self.needed(changes).await
+    }
+
+    /// Leaves out what needs no sending, and clears the way on the branch for the rest.
+    pub(super) async fn needed(&self, changes: &[Change]) -> Result<Needed, Failure> {
         if changes.is_empty() {
-            return Ok((Vec::new(), String::new()));
+            return Ok(Needed::default());
         }
         let (folder, changes) = (self.options.folder, changes.to_vec());
         let mut sorted = self.blocking(move |state| sort(state, folder, changes)).await?;
@@ -37,12 +51,13 @@ impl Pusher {
             self.blocking(move |state| state.confirm_files(folder, &confirmed)).await?;
         }
         if needed.is_empty() {
-            return Ok((needed, String::new()));
+            return Ok(Needed::default());
         }
-        let message = self.message(&needed, &is_new);
-        let needed = self.clear_the_way(needed, &is_new).await?;
-        self.remove_unproved(&needed).await?;
-        Ok((needed, message))
+        let new = needed.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
+        let new = new.map(|(change, _)| change.path.clone()).collect();
+        let changes = self.clear_the_way(needed, &is_new).await?;
+        self.remove_unproved(&changes).await?;
+        Ok(Needed { changes, new })
     }
 
     /// Sees to it that the branch is there and holds what it is known to hold, and that nothing of ours is under way.

@@ -114,6 +114,15 @@ impl Pusher {
         });
     }
 
+    /// More changes join the batch that is being staged.
+    pub(super) fn extend_progress(&self, changes: &[Change]) {
+        self.status.send_modify(|status| {
+            status.phase = PushPhase::Staging;
+            status.batch.files += changes.len() as u64;
+            status.batch.bytes += changes.iter().map(bytes_of).sum::<u64>();
+        });
+    }
+
     /// A request is sent again, for this reason, or need not be any more.
     pub(super) fn hitch(&self, hitch: Option<String>) {
         self.status.send_if_modified(|status| {

@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Pusher {
     unproved: Mutex<HashSet<LocalPath>>,
     /// Requests to commit one workspace that came to no clear end, in a row.
     pub(super) unclear_merges: AtomicU32,
+    /// Commits of ours that cleared the way on the branch; a workspace from before one of them holds what stood there.
+    pub(super) clearings: AtomicU64,
     /// Whether the branch was compared with what is known of it, and workspaces left behind were looked for, since it was
     /// last in doubt.
     pub(super) surveyed: AtomicBool,
@@ -103,6 +105,7 @@ impl Pusher {
             put_in_doubt: AtomicBool::new(false),
             unproved: Mutex::default(),
             unclear_merges: AtomicU32::new(0),
+            clearings: AtomicU64::new(0),
             surveyed: AtomicBool::new(false),
         }
     }

@@ -1,7 +1,7 @@
 //! The loop of one folder's pushing: collects, waits, delivers, backs off.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::Failed;
+use super::early::{EARLY_SIZE_MAX, EarlyBatch, Finished, early_min};
+use super::isolate::deliver;
 use super::pusher::Failure;
 use super::removals::Removals;
 use super::tries::Tries;
@@ -18,9 +20,8 @@ use super::{PushPhase, PushStatus, Pusher};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::Outlook;
-use crate::oxen::CommitInfo;
-use crate::path::RepoPath;
-use crate::plan::{self, Planner};
+use crate::path::printable;
+use crate::plan::Planner;
 use crate::state::{Change, FolderKey, Places, RetryRow};
 
 /// What to push and how.
@@ -69,8 +70,6 @@ pub struct PushReport {
 
 /// Tries of a worker that does not last.
 const TRIES_MAX: u32 = 5;
-/// Groups of one batch that fail, with none that passes, after which the server is at fault and not a file.
-const FAILED_GROUPS_MAX: usize = 16;
 /// How long a stop waits for a commit under way, and for a workspace to be given up.
 const STOP_COMMIT_WAIT: Duration = Duration::from_secs(20);
 const STOP_UNDO_WAIT: Duration = Duration::from_secs(3);
@@ -84,44 +83,76 @@ pub(super) fn now_ms() -> i64 {
 /// `kick` cuts a wait short; `sure` is told once the branch is there and known.
 pub async fn run(
     pusher: Pusher,
-    (mut changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
+    (changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
     kick: Arc<Notify>,
     sure: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) -> PushReport {
     let lasting = pusher.options.lasting;
-    let mut planner = Planner::new(pusher.options.limits);
+    let mut collected = Collected { planner: Planner::new(pusher.options.limits), changes, open: true };
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
-    let (mut open, mut sure) = (true, Some(sure));
+    // The batch that is staged while it is collected, and whether that may be tried.
+    let (mut early, mut goes_early) = (None, pusher.options.transport != Transport::Put);
+    let mut sure = Some(sure);
     removals.keep(&pusher).await;
     // What an earlier life left under way is settled, and the branch looked at, even when nothing is to be pushed.
     let mut check_at = Some(Instant::now());
     let failure = loop {
-        removals.step(&pusher, &mut planner).await;
-        publish(&pusher, &planner, &removals, &tries);
-        if !open && planner.is_empty() && removals.is_done() && check_at.is_none() {
+        removals.step(&pusher, &mut collected.planner).await;
+        publish(&pusher, &collected.planner, &removals, &tries, early.is_some());
+        let Collected { planner, changes, open } = &mut collected;
+        if !*open && planner.is_empty() && early.is_none() && removals.is_done() && check_at.is_none() {
             break None;
         }
         if !lasting && removals.failures() >= TRIES_MAX {
             break Some("the state cannot be asked about removals; is its disk full?".to_owned());
         }
         // One shot judges what it has seen once it has seen everything.
-        let at_end = !open && !lasting;
-        let judge_at = if at_end { removals.due_at_end(&changes) } else { removals.due_at(&changes) };
+        let at_end = !*open && !lasting;
+        let judge_at = if at_end { removals.due_at_end(changes) } else { removals.due_at(changes) };
         let due =
-            planner.due_with(removals.judged_at(&changes)).map(|due| if open { due } else { Instant::now() });
-        let at = [due, check_at].into_iter().flatten().min().map(|at| at.max(tries.not_before));
+            planner.due_with(removals.judged_at(changes)).map(|due| if *open { due } else { Instant::now() });
+        // A look at the branch would settle the batch that is being collected.
+        let check = check_at.filter(|_| early.is_none());
+        let at = [due, check].into_iter().flatten().min().map(|at| at.max(tries.not_before));
+        let sets_out = goes_early
+            && *open
+            && tries.row().is_none()
+            && removals.len() == 0
+            && planner.len() >= early_min()
+            && !planner.is_full();
+        if sets_out {
+            let set_out = planner.take_early(EARLY_SIZE_MAX);
+            if !set_out.is_empty() {
+                let staging = stage_early(&pusher, &mut early, &set_out);
+                tokio::pin!(staging);
+                let staged = collected.take_in_during(&mut staging, &pusher, &removals, &cancel).await;
+                match staged {
+                    Some(Ok(())) => {}
+                    Some(Err(failure)) => {
+                        let folder = printable(&pusher.options.path);
+                        tracing::debug!(%folder, "no batch sets out early: {}", failure.reason);
+                        goes_early = false;
+                        let planner = &mut collected.planner;
+                        let set_out = planner.release_early();
+                        planner.put_back(set_out, Instant::now());
+                    }
+                    None => break None,
+                }
+                continue;
+            }
+        }
         tokio::select! {
             biased;
             () = cancel.cancelled() => break None,
-            change = changes.recv(), if open && !planner.is_full() => match change {
-                Some(change) => take_in(&mut planner, change, &mut changes),
-                None => open = false,
+            change = changes.recv(), if *open && !planner.is_full() => match change {
+                Some(change) => take_in(planner, change, changes),
+                None => *open = false,
             },
             () = removals.changed() => {}
             () = sleep_until(judge_at), if judge_at.is_some() => {
-                removals.judge(&pusher, &planner, &changes, at_end).await;
+                removals.judge(&pusher, planner, changes, at_end).await;
             }
             () = kick.notified() => {
                 removals.kick(&pusher);
@@ -131,40 +162,34 @@ pub async fn run(
             }
             () = sleep_until(at), if at.is_some() => {
                 let now = Instant::now();
-                let checks = check_at.is_some_and(|at| at <= now);
+                let checks = check.is_some_and(|at| at <= now);
                 if checks {
                     pusher.target.doubt();
                 }
                 let batch = if checks { Vec::new() } else { planner.take(now).unwrap_or_default() };
-                let batch = removals.part(&pusher, batch).await;
-                publish_pending(&pusher, &planner, &removals);
-                let delivery = deliver(&pusher, batch, tries.suspects_content());
+                let mut batch = removals.part(&pusher, batch).await;
+                let early = early.take();
+                if let Some(early) = &early {
+                    let (fits, later) = pusher.split_for_early(early, batch);
+                    batch = fits;
+                    planner.put_back(later, now);
+                }
+                let set_out = planner.release_early();
+                publish_pending(&pusher, planner, &removals);
+                let delivery = deliver_all(&pusher, early, set_out, batch, tries.suspects_content());
                 tokio::pin!(delivery);
-                let result = loop {
-                    tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => break None,
-                        result = &mut delivery => break Some(result),
-                        change = changes.recv(), if open && !planner.is_full() => match change {
-                            Some(change) => {
-                                take_in(&mut planner, change, &mut changes);
-                                publish_pending(&pusher, &planner, &removals);
-                            }
-                            None => open = false,
-                        },
-                    }
-                };
-                match result {
+                match collected.take_in_during(&mut delivery, &pusher, &removals, &cancel).await {
                     Some(Ok(())) => {
                         if checks {
                             check_at = lasting.then(|| Instant::now() + pusher.options.check_interval);
                             // Nobody may wait for it any more.
                             sure.take().map(|sure| sure.send(()));
                         }
+                        goes_early = pusher.options.transport != Transport::Put;
                         tries.succeeded(&pusher, checks).await;
                     }
                     Some(Err(Failed { failure, changes })) => {
-                        planner.put_back(changes, Instant::now());
+                        collected.planner.put_back(changes, Instant::now());
                         tries.failed(&pusher, &failure, checks).await;
                         if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
@@ -189,91 +214,82 @@ pub async fn run(
     PushReport { status, failure }
 }
 
-/// Delivers one batch. Where something in it is at fault, or, with `suspects_content`, may be, it goes in smaller and
-/// smaller ones until that is found. A file is only set aside for a reason that nobody knows when others of its batch
-/// went through: else it is the server that is at fault.
-async fn deliver(pusher: &Pusher, batch: Vec<Change>, suspects_content: bool) -> Result<(), Failed> {
-    if batch.is_empty() {
-        // Only what is open is to be settled.
-        return pusher.deliver(batch).await.map(|_| ());
-    }
-    let mut groups = vec![batch];
-    if pusher.options.transport == Transport::Put {
-        groups = groups_for_put(pusher, groups).await?;
-    }
-    if suspects_content {
-        groups = groups.into_iter().flat_map(halves).collect();
-    }
-    // Large groups come before small ones, so that what is well passes early, however many are at fault.
-    let mut groups = VecDeque::from(groups);
-    let (mut something_passed, mut failed_groups) = (false, 0);
-    let mut suspects = Vec::<(Change, Failure)>::new();
-    while let Some(group) = groups.pop_front() {
-        let (failure, changes) = match pusher.deliver(group).await {
-            Ok(was_sent) => {
-                something_passed |= was_sent;
-                continue;
-            }
-            Err(Failed { failure, changes }) => (failure, changes),
-        };
-        failed_groups += 1;
-        let gives_up = !something_passed && failed_groups >= FAILED_GROUPS_MAX;
-        let suspected = failure.may_be_content && suspects_content && !gives_up;
-        let outcome = match (&changes[..], failure.verdict) {
-            ([change], Verdict::Split) => pusher.quarantine(change, &failure.reason).await,
-            ([change], _) if suspected => {
-                suspects.push((change.clone(), failure));
-                continue;
-            }
-            (_, verdict) if verdict == Verdict::Split || suspected => {
-                groups.extend(halves(changes));
-                continue;
-            }
-            _ => Err(failure),
-        };
-        if let Err(failure) = outcome {
-            let suspects = suspects.into_iter().map(|(change, _)| change);
-            let changes = changes.into_iter().chain(suspects).chain(groups.into_iter().flatten()).collect();
-            return Err(Failed { failure, changes });
-        }
-    }
-    if !something_passed && let Some((_, failure)) = suspects.first() {
-        let failure = failure.clone();
-        return Err(Failed { failure, changes: suspects.into_iter().map(|(change, _)| change).collect() });
-    }
-    while let Some((change, failure)) = suspects.pop() {
-        if let Err(failure) = pusher.quarantine(&change, &failure.reason).await {
-            let suspects = suspects.into_iter().map(|(change, _)| change);
-            return Err(Failed { failure, changes: suspects.chain([change]).collect() });
-        }
-    }
-    Ok(())
+/// The changes that came and are not under way.
+#[derive(Debug)]
+struct Collected {
+    planner: Planner,
+    changes: mpsc::Receiver<Change>,
+    /// Whether more may come.
+    open: bool,
 }
 
-fn halves(mut changes: Vec<Change>) -> Vec<Vec<Change>> {
-    let second = changes.split_off(changes.len() / 2);
-    [changes, second].into_iter().filter(|half| !half.is_empty()).collect()
+impl Collected {
+    /// Takes changes in until `work` is done, or until the end is wanted (`None`).
+    async fn take_in_during<T>(
+        &mut self,
+        work: &mut Pin<&mut impl Future<Output = T>>,
+        pusher: &Pusher,
+        removals: &Removals,
+        cancel: &CancellationToken,
+    ) -> Option<T> {
+        let Self { planner, changes, open } = self;
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return None,
+                done = work.as_mut() => return Some(done),
+                change = changes.recv(), if *open && !planner.is_full() => match change {
+                    Some(change) => {
+                        take_in(planner, change, changes);
+                        publish_pending(pusher, planner, removals);
+                    }
+                    None => *open = false,
+                },
+            }
+        }
+    }
 }
 
-async fn groups_for_put(pusher: &Pusher, batch: Vec<Vec<Change>>) -> Result<Vec<Vec<Change>>, Failed> {
-    let author = &pusher.target.author;
-    // The message is not known yet: leave room for the longest.
-    let info = CommitInfo {
-        message: " ".repeat(MessageTemplate::MAX_LEN * 2),
-        name: author.name.clone(),
-        email: author.email.clone(),
+/// Stages changes of the batch that is being collected, and begins it with the first.
+async fn stage_early(
+    pusher: &Pusher,
+    early: &mut Option<EarlyBatch>,
+    changes: &[Change],
+) -> Result<(), Failure> {
+    let staged = match early {
+        Some(early) => pusher.stage_early(early, changes).await,
+        None => {
+            *early = pusher.begin_early(changes).await?;
+            return Ok(());
+        }
     };
-    let places = &pusher.options.places;
-    let path_of =
-        |change: &Change| places.path_of(change.place, &change.path).unwrap_or_else(|_| RepoPath::root());
-    let (groups, rest) = plan::groups_for_put(batch.into_iter().flatten().collect(), path_of, &info);
-    for change in &rest {
-        let reason = "a PUT cannot carry it (its size, its name, or a removal); set transport = \"auto\"";
-        if let Err(failure) = pusher.quarantine(change, reason).await {
-            return Err(Failed { failure, changes: groups.into_iter().flatten().chain(rest).collect() });
+    if staged.is_err() {
+        *early = None;
+    }
+    staged
+}
+
+/// Delivers a batch, part of which may have set out early: `set_out`.
+async fn deliver_all(
+    pusher: &Pusher,
+    early: Option<EarlyBatch>,
+    set_out: Vec<Change>,
+    rest: Vec<Change>,
+    suspects_content: bool,
+) -> Result<(), Failed> {
+    let Some(early) = early else {
+        return deliver(pusher, [set_out, rest].concat(), suspects_content).await;
+    };
+    let finished = pusher.finish_early(early, &rest).await;
+    let all = [set_out, rest].concat();
+    match finished {
+        Finished::Asked(sent) => pusher.sum_up(sent, all),
+        Finished::GivenUp(failure) => {
+            let folder = printable(&pusher.options.path);
+            tracing::debug!(%folder, "a batch that set out early begins anew: {}", failure.reason);
+            deliver(pusher, all, suspects_content).await
         }
     }
-    Ok(groups)
 }
 
 /// Takes in a change, and those that have come with it.
@@ -301,14 +317,15 @@ fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
     });
 }
 
-fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries) {
+fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries, is_staging: bool) {
     publish_pending(pusher, planner, removals);
     pusher.status.send_modify(|status| {
         status.has_more = removals.has_more();
         status.is_holding = removals.is_holding();
-        // Nothing is under way by now, however it ended.
+        // No request is under way by now, however the last one ended.
         status.hitch = None;
         status.phase = match tries.row() {
+            None if is_staging => PushPhase::Staging,
             None => PushPhase::Idle,
             Some(RetryRow { reason, next_ms, stopped: true, .. }) => {
                 PushPhase::Stopped { reason: reason.clone(), next_ms: *next_ms }

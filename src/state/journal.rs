@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::files::split;
 use super::history::trim;
@@ -98,6 +98,36 @@ fn put_note(folder: FolderKey) -> String {
     format!("put in doubt, folder {}", folder.0)
 }
 
+fn insert_changes(transaction: &Transaction<'_>, batch: i64, changes: &[Change]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO batch_change (batch, path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    for change in changes {
+        let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, [0; 32], 0, false);
+        let (kind, (signature, sha256, xxh3, racy)) = match change.kind {
+            ChangeKind::Put { signature, digests, racy } => {
+                (0, (signature, digests.sha256, digests.xxh3, racy))
+            }
+            ChangeKind::Remove => (1, none),
+        };
+        statement.execute(params![
+            batch,
+            change.path.as_bytes(),
+            kind,
+            signature.size.cast_signed(),
+            signature.mtime_ns,
+            signature.ctime_ns,
+            signature.inode.cast_signed(),
+            racy,
+            sha256,
+            xxh3.to_be_bytes(),
+            change.place,
+        ])?;
+    }
+    Ok(())
+}
+
 impl State {
     /// Writes a batch down, durable when it returns, before anything of it goes out.
     ///
@@ -124,32 +154,7 @@ impl State {
                     now_ms
                 ],
             )?;
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO batch_change (batch, path, kind, size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3, place)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?;
-            for change in changes {
-                let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, [0; 32], 0, false);
-                let (kind, (signature, sha256, xxh3, racy)) = match change.kind {
-                    ChangeKind::Put { signature, digests, racy } => {
-                        (0, (signature, digests.sha256, digests.xxh3, racy))
-                    }
-                    ChangeKind::Remove => (1, none),
-                };
-                statement.execute(params![
-                    batch.id,
-                    change.path.as_bytes(),
-                    kind,
-                    signature.size.cast_signed(),
-                    signature.mtime_ns,
-                    signature.ctime_ns,
-                    signature.inode.cast_signed(),
-                    racy,
-                    sha256,
-                    xxh3.to_be_bytes(),
-                    change.place,
-                ])?;
-            }
+            insert_changes(transaction, batch.id, changes)?;
             Ok(())
         })?;
         passed(Point::BatchJournaled);
@@ -182,6 +187,23 @@ impl State {
             }
             transaction
                 .execute("UPDATE batch SET phase = ?2 WHERE id = ?1", params![batch, Phase::Committing])?;
+            Ok(())
+        })?;
+        passed(Point::CommitAnnounced);
+        Ok(())
+    }
+
+    /// The same for a batch that was written down without its changes, since it was still being collected.
+    ///
+    /// # Errors
+    /// SQLite says no; then the request may not be sent.
+    pub fn commit_collected(&self, batch: &BatchRow, changes: &[Change]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            insert_changes(transaction, batch.id, changes)?;
+            transaction.execute(
+                "UPDATE batch SET phase = ?2, message = ?3 WHERE id = ?1",
+                params![batch.id, Phase::Committing, batch.message],
+            )?;
             Ok(())
         })?;
         passed(Point::CommitAnnounced);
@@ -397,6 +419,20 @@ mod tests {
         let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
         assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
         assert_eq!(state.next_batch_id().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_batch_that_is_still_collected_has_no_changes_until_its_commit_is_announced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        state.open_batch(folder, &batch(1), &[], 0).unwrap();
+        assert_eq!(state.open_batches(folder).unwrap(), [(batch(1), Vec::new())]);
+        let changes = vec![change("a", 1), change("b", 2)];
+        let said = BatchRow { message: "2 files".to_owned(), ..batch(1) };
+        state.commit_collected(&said, &changes).unwrap();
+        let committing = BatchRow { phase: Phase::Committing, ..said };
+        assert_eq!(state.open_batches(folder).unwrap(), [(committing, changes)]);
     }
 
     #[test]

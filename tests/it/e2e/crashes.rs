@@ -30,9 +30,11 @@ mod steps {
     before_both! { an_end_behind_any_step_that_lasts_loses_and_doubles_nothing }
 
     async fn an_end_behind_any_step_that_lasts_loses_and_doubles_nothing(site: &Arc<Site>) {
-        let ends = Point::ALL.iter().map(|point| async move {
+        let alone = Point::ALL.iter().map(|point| (*point, false));
+        let early = EARLY.iter().map(|point| (*point, true));
+        let ends = alone.chain(early).map(|(point, early)| async move {
             let site = Arc::new(site.another().await);
-            let ended = tokio::spawn(end_behind(site, *point)).await;
+            let ended = tokio::spawn(end_behind(site, point, early)).await;
             ended.unwrap_or_else(|_| panic!("the end behind {:?} is not mended", point.name()))
         });
         let files: Vec<usize> = stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
@@ -44,7 +46,19 @@ mod steps {
     }
 }
 
-async fn end_behind(site: Arc<Site>, point: Point) -> usize {
+/// Steps that a batch which is staged while it is collected comes by as well.
+const EARLY: [Point; 8] = [
+    Point::BatchJournaled,
+    Point::WorkspaceOpened,
+    Point::FormStaged,
+    Point::CommitAnnounced,
+    Point::WorkspaceMerged,
+    Point::BatchProved,
+    Point::BatchClosed,
+    Point::HeadNoted,
+];
+
+async fn end_behind(site: Arc<Site>, point: Point, early: bool) -> usize {
     let keys = match point {
         Point::GoneMarked => "",
         Point::PutCommitted => "on_delete = \"mirror\"",
@@ -58,6 +72,9 @@ async fn end_behind(site: Arc<Site>, point: Point) -> usize {
     rig.write("a/changed", "1");
     rig.write("b/removed", "1");
     prepare(&mut rig, point).await;
+    if early {
+        rig.set_out_early();
+    }
     rig.set_env(KILL_AT, point.name());
     rig.start();
     let mut ended = rig.settled_or_ended().await;

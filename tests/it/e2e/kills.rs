@@ -15,6 +15,7 @@ use crate::support::site::Site;
 
 on_both! {
     kills_at_random_moments_lose_and_double_nothing,
+    kills_while_batches_set_out_early_lose_and_double_nothing,
     #[ignore = "takes minutes: tests/run --long"]
     long_kills_at_random_moments_lose_and_double_nothing,
 }
@@ -23,13 +24,24 @@ async fn kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) {
     kill_often(site, 15).await;
 }
 
+async fn kills_while_batches_set_out_early_lose_and_double_nothing(site: &Arc<Site>) {
+    kill_often_and(site, 15, Rig::set_out_early).await;
+}
+
 async fn long_kills_at_random_moments_lose_and_double_nothing(site: &Arc<Site>) {
-    kill_often(site, 1_000).await;
+    kill_often(site, 500).await;
+    let another = Arc::new(site.another().await);
+    kill_often_and(&another, 500, Rig::set_out_early).await;
 }
 
 async fn kill_often(site: &Arc<Site>, kills: u32) {
+    kill_often_and(site, kills, |_| {}).await;
+}
+
+async fn kill_often_and(site: &Arc<Site>, kills: u32, set: fn(&mut Rig)) {
     // Batches close at once, so that most kills meet one under way.
     let mut rig = Rig::new(site, &format!("{MIRROR_WITHOUT_BRAKE}\nbatch.quiet = \"0s\""));
+    set(&mut rig);
     let mut work = Work::in_folder_of(&rig);
     if let Some(standin) = site.as_standin() {
         // As slow as a real one.

@@ -7,6 +7,7 @@ mod config;
 mod costs;
 mod crashes;
 mod disks;
+mod early;
 mod escape;
 mod folder;
 mod fuse;

@@ -42,14 +42,16 @@ struct Asked {
     transport: &'static str,
     /// Whether it is only asked before the first commit.
     first: bool,
+    /// Whether the batch is staged while it is collected.
+    early: bool,
 }
 
 const fn asked(op: Op, transport: &'static str) -> Asked {
-    Asked { op, transport, first: false }
+    Asked { op, transport, first: false, early: false }
 }
 
 const fn first(op: Op) -> Asked {
-    Asked { op, transport: "auto", first: true }
+    Asked { op, transport: "auto", first: true, early: false }
 }
 
 const REQUESTS: &[Asked] = &[
@@ -100,13 +102,20 @@ fn faults() -> Vec<(&'static str, Action)> {
 
 async fn long_every_fault_at_every_request_costs_time_and_no_file(site: &Arc<Site>) {
     let all = REQUESTS.iter().flat_map(|asked| faults().into_iter().map(|fault| (*asked, fault)));
-    meet_all(site, all.collect()).await;
+    let all: Vec<_> = all.collect();
+    let early = all.iter().filter(|(asked, _)| asked.transport == "workspace").cloned();
+    let early: Vec<_> = early.map(|(asked, fault)| (Asked { early: true, ..asked }, fault)).collect();
+    meet_all(site, [all, early].concat()).await;
 }
 
 /// Each request meets a fault and each fault a request.
 async fn a_fault_at_a_request_costs_time_and_no_file(site: &Arc<Site>) {
     let faults = faults();
-    let some = (0..faults.len()).map(|at| (REQUESTS[(at * 5 + 4) % REQUESTS.len()], faults[at].clone()));
+    let some = (0..faults.len()).map(|at| {
+        let asked = REQUESTS[(at * 5 + 4) % REQUESTS.len()];
+        let early = asked.transport == "workspace" && at % 2 == 0;
+        (Asked { early, ..asked }, faults[at].clone())
+    });
     meet_all(site, some.collect()).await;
 }
 
@@ -114,7 +123,8 @@ async fn meet_all(site: &Arc<Site>, cases: Vec<(Asked, (&'static str, Action))>)
     let count = cases.len();
     let all = cases.into_iter().map(|(asked, (name, action))| async move {
         let site = Arc::new(site.another().await);
-        let case = format!("{} at {:?}", name, asked.op);
+        let early = if asked.early { ", early" } else { "" };
+        let case = format!("{} at {:?}{early}", name, asked.op);
         tokio::spawn(meet(site, asked, action)).await.unwrap_or_else(|_| panic!("the case fails: {case}"))
     });
     let files: Vec<usize> = stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
@@ -125,6 +135,9 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     let gate = site.gate();
     let mut rig = Rig::new(&site, &format!("on_delete = \"mirror\"\ntransport = \"{}\"", asked.transport));
     let url = format!("url = {:?}\n", site.url);
+    if asked.early {
+        rig.set_out_early();
+    }
     // A server is silent for a second while it works, and a machine that does much else adds to that.
     rig.write_config(&rig.config_text().replace(&url, &format!("{url}request_timeout = \"3s\"\n")));
     if asked.first {

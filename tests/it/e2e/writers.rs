@@ -45,6 +45,9 @@ async fn many_machines(site: &Arc<Site>, changes: u32, time: Duration) {
                 "on_delete = \"mirror\"\ndelete_brake.share = \"100%\"",
             );
             rig.ledger = Arc::clone(&ledger);
+            if n % 2 == 0 {
+                rig.set_out_early();
+            }
             // What the others put there is not this one's.
             rig.is_mirror = false;
             rig

@@ -172,6 +172,11 @@ impl Rig {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Has batches set out as soon as anything is there for them, and not only when much is.
+    pub(crate) fn set_out_early(&mut self) {
+        self.set_env("OXEN_SYNC_EARLY_MIN", "1");
+    }
+
     /// A command that every program started from here on is started by; it must become the program (`exec`).
     pub(crate) fn set_wrapper<S: AsRef<str>>(&mut self, wrapper: &[S]) {
         self.wrapper = wrapper.iter().map(|word| word.as_ref().to_owned()).collect();

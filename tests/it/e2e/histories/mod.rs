@@ -136,6 +136,9 @@ async fn play(on: On, steps: Vec<Step>, patience: Option<Duration>) {
     // Under a name of its own for every second one, so that the place of each file has to be known.
     let layout = if steps.len().is_multiple_of(2) { "" } else { "\nremote_path = \"raw/{dir}/x/{name}\"" };
     let mut rig = Rig::new(&site, &format!("{keys}{layout}"));
+    if steps.len().is_multiple_of(3) {
+        rig.set_out_early();
+    }
     if let Some(patience) = patience {
         rig.patience = patience;
     }

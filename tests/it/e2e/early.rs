@@ -1,0 +1,117 @@
+//! A batch that is staged while it is still being collected.
+
+use std::fs;
+use std::sync::Arc;
+
+use oxen_sync::oxen::Op;
+
+use super::before_both;
+use crate::support::rig::Rig;
+use crate::support::site::{Site, client};
+
+before_both! {
+    what_is_collected_is_staged_before_it_is_due_and_committed_once,
+    a_path_that_changes_meanwhile_comes_with_the_next_commit,
+    an_end_while_a_batch_is_collected_leaves_nothing_behind,
+    a_workspace_that_is_lost_while_a_batch_is_collected_is_made_anew,
+    a_directory_that_another_puts_in_a_files_place_meanwhile_is_seen,
+}
+
+/// Long enough for what a test does while a batch is collected.
+const KEYS: &str =
+    "on_delete = \"mirror\"\nsettle.quiet = \"100ms\"\nbatch.quiet = \"3s\"\nbatch.max_wait = \"60s\"";
+
+/// A rig at rest, with the number of forms and commits that were asked for.
+async fn at_rest(site: &Arc<Site>) -> (Rig, u64, u64) {
+    let mut rig = Rig::new(site, KEYS);
+    rig.set_out_early();
+    rig.write("first", "1");
+    rig.start();
+    rig.settled().await;
+    let gate = site.gate();
+    (rig, gate.count(Op::StageFiles).requests, gate.count(Op::MergeWorkspace).requests)
+}
+
+async fn staged(site: &Arc<Site>, forms: u64) {
+    site.gate().until("it is staged", |gate| gate.count(Op::StageFiles).requests >= forms).await;
+}
+
+async fn what_is_collected_is_staged_before_it_is_due_and_committed_once(site: &Arc<Site>) {
+    let (rig, forms, commits) = at_rest(site).await;
+    rig.write("a", "1");
+    staged(site, forms + 1).await;
+    assert_eq!(site.gate().count(Op::MergeWorkspace).requests, commits, "nothing is committed yet");
+    rig.write("b", "2");
+    staged(site, forms + 2).await;
+    assert_eq!(site.gate().count(Op::MergeWorkspace).requests, commits, "nor now");
+    let folder = rig.folder_status().await;
+    let batch = folder.batch.expect("one is under way");
+    assert_eq!((folder.waiting, batch.files), (2, 2), "a batch that is collected is told");
+    rig.assert_all_holds().await;
+    assert_eq!(site.gate().count(Op::MergeWorkspace).requests, commits + 1);
+    let commits = rig.oracle().commits().await;
+    let last = commits.last().unwrap();
+    assert!(last.message.contains("2 added"), "{:?}", last.message);
+}
+
+async fn a_path_that_changes_meanwhile_comes_with_the_next_commit(site: &Arc<Site>) {
+    let (rig, forms, commits) = at_rest(site).await;
+    rig.write("changes", "1");
+    rig.write("becomes a directory", "1");
+    staged(site, forms + 1).await;
+    rig.write("changes", "2");
+    fs::remove_file(rig.folder.join("becomes a directory")).unwrap();
+    rig.write("becomes a directory/file", "2");
+    rig.write("first", "2");
+    rig.assert_all_holds().await;
+    let after = site.gate().count(Op::MergeWorkspace).requests;
+    assert!(
+        after >= commits + 2,
+        "what was staged is a version of its own: {after} commits, {commits} before"
+    );
+}
+
+async fn an_end_while_a_batch_is_collected_leaves_nothing_behind(site: &Arc<Site>) {
+    let (mut rig, mut forms, _) = at_rest(site).await;
+    for (number, end) in [true, false].into_iter().enumerate() {
+        rig.write(&format!("file {number}"), "1");
+        staged(site, forms + 1).await;
+        if end {
+            rig.stop().await;
+            rig.oracle().assert_no_workspaces().await;
+        } else {
+            rig.kill();
+        }
+        rig.start();
+        rig.assert_all_holds().await;
+        forms = site.gate().count(Op::StageFiles).requests;
+    }
+}
+
+async fn a_workspace_that_is_lost_while_a_batch_is_collected_is_made_anew(site: &Arc<Site>) {
+    let (rig, forms, _) = at_rest(site).await;
+    let commits = rig.oracle().commits().await.len();
+    rig.write("a", "1");
+    staged(site, forms + 1).await;
+    let other = client(&site.url);
+    for workspace in rig.oracle().workspaces().await {
+        other.delete_workspace(&rig.repo, &workspace).await.unwrap();
+    }
+    rig.write("b", "2");
+    rig.assert_all_holds().await;
+    assert_eq!(rig.oracle().commits().await.len(), commits + 1, "both come with one commit");
+}
+
+/// The server would say yes, list the file, and be unable to hand it out.
+async fn a_directory_that_another_puts_in_a_files_place_meanwhile_is_seen(site: &Arc<Site>) {
+    let (mut rig, forms, _) = at_rest(site).await;
+    rig.left_out.push("taken".into());
+    rig.write("taken", "1");
+    staged(site, forms + 1).await;
+    let theirs = format!("{}/theirs", rig.on_branch("taken"));
+    site.commit(&rig.repo, &[(&theirs, "2")]).await;
+    rig.write("b", "2");
+    rig.until_status("the file is set aside", |report| report.folders[0].failed == 1).await;
+    assert_eq!(site.read(&rig.repo, &theirs).await.as_deref(), Some(&b"2"[..]));
+    assert_eq!(site.read(&rig.repo, &rig.on_branch("b")).await.as_deref(), Some(&b"2"[..]));
+}
