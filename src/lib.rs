@@ -41,6 +41,7 @@
 //! | [`push`] | one target: delivering, proving, recovering | events and scans |
 //! | [`service`] | wiring all of it, reload, systemd | decisions |
 //! | [`status`] | reports | changing anything |
+//! | [`control`] | how a service is asked and steered | how that is done |
 //! | [`cli`] | the commands | how they work |
 
 mod blocking;
@@ -66,5 +67,7 @@ pub mod state;
 pub mod service;
 
 pub mod status;
+
+pub mod control;
 
 pub mod cli;

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::when::parse_span;
 use crate::oxen::{BranchName, RepoName};
 
 const EXIT_CODES: &str = "Exit codes:
@@ -74,6 +76,112 @@ pub enum Command {
         /// Print the report as JSON; src/status/report.rs describes its fields, and none is ever removed
         #[arg(long)]
         json: bool,
+        /// Say it again whenever something changes, until Ctrl-C; with --json one report a line
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Say why a path is where it is: on the branch since when, waiting for what, left out by which pattern
+    #[command(after_help = "Example:\n  oxen-sync why /data/camera/run-7/image-0042.tif")]
+    Why {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// A file or directory
+        path: PathBuf,
+        /// Print the answer as JSON: {"path", "folders": [{"folder", "state", "answer", "next", "steps": [{"step",
+        /// "detail"}]}], "next"}
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the commits that were made, the newest first
+    #[command(after_help = "Examples:\n  oxen-sync log --since 2d\n  oxen-sync log /data/camera -n 5 --json")]
+    Log {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Only those of the last minutes, hours or days, such as 30m, 2h or 7d
+        #[arg(long, value_name = "TIME", value_parser = parse_span)]
+        since: Option<Duration>,
+        /// At most so many
+        #[arg(long, short = 'n', default_value_t = 20)]
+        count: usize,
+        /// Print them as JSON: {"commits": [{"folder", "commit": {"id", "at", "files", "removed", "bytes"}}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the files that could not be pushed, each with its reason
+    #[command(after_help = "Example:\n  oxen-sync failed /data/camera")]
+    Failed {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Print them as JSON: {"folders": [{"folder", "failed", "problems": [{"path", "kind", "reason", "since"}]}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try files again that could not be pushed
+    #[command(after_help = "Examples:\n  oxen-sync retry\n  oxen-sync retry /data/camera/run-7")]
+    Retry {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these files, and those below these directories; all when none is given
+        paths: Vec<PathBuf>,
+    },
+    /// Wait until everything that is in the folders now is on the branch, and print the commit
+    ///
+    /// Exits with 0 only when that is so. Files that come later are not waited for. A file that is still being written is,
+    /// for settle.max_wait at most.
+    #[command(after_help = "Example:\n  oxen-sync flush /data/camera --timeout 10m")]
+    Flush {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Wait no longer than this, such as 30s or 10m
+        #[arg(long, value_name = "TIME", value_parser = parse_span)]
+        timeout: Option<Duration>,
+        /// Print the outcome as JSON: {"done": bool, "folders": [{"folder", "done", "failure", "commit", "failed",
+        /// "held"}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read and send nothing of the folders until they are resumed, also over restarts
+    ///
+    /// What happens in them meanwhile is seen and comes afterwards. A commit under way comes to its end.
+    #[command(after_help = "Example:\n  oxen-sync pause /data/camera --for 2h")]
+    Pause {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Go on by itself after this, such as 30m or 2h
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
+        time: Option<Duration>,
+    },
+    /// Go on with folders that were paused
+    #[command(after_help = "Example:\n  oxen-sync resume /data/camera")]
+    Resume {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+    },
+    /// Compare the folders with what is known of them now, and the branch too, without waiting for rescan_interval
+    #[command(after_help = "Example:\n  oxen-sync rescan /data/camera")]
+    Rescan {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
     },
     /// Let go removals that the brake of on_delete = "mirror" holds
     ///

@@ -2,15 +2,19 @@
 
 mod add;
 mod args;
+mod ask;
 mod check;
 mod exit;
+mod flush;
 mod log;
 mod out;
 mod progress;
 mod push;
-mod release;
+mod reach;
 mod run;
 mod status;
+mod steer;
+mod when;
 
 pub use args::{Cli, Command};
 pub use exit::Exit;
@@ -29,8 +33,20 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Run { config } => run::run(&config.file(), env).await,
         Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env, bars).await,
         Command::Check { config, json } => check::run(&config.file(), json, env).await,
-        Command::Status { config, json } => status::run(&config.file(), json, env).await,
-        Command::Release { config, folders } => release::run(&config.file(), &folders, &env).await,
+        Command::Status { config, json, watch } => status::run(&config.file(), json, watch, env).await,
+        Command::Why { config, path, json } => ask::why(&config.file(), &path, json, &env).await,
+        Command::Log { config, folders, since, count, json } => {
+            ask::log(&config.file(), &folders, (since, count), json, &env).await
+        }
+        Command::Failed { config, folders, json } => ask::failed(&config.file(), &folders, json, &env).await,
+        Command::Retry { config, paths } => steer::retry(&config.file(), &paths, &env).await,
+        Command::Flush { config, folders, timeout, json } => {
+            flush::run(&config.file(), &folders, timeout, json, &env).await
+        }
+        Command::Pause { config, folders, time } => steer::pause(&config.file(), &folders, time, &env).await,
+        Command::Resume { config, folders } => steer::resume(&config.file(), &folders, &env).await,
+        Command::Rescan { config, folders } => steer::rescan(&config.file(), &folders, &env).await,
+        Command::Release { config, folders } => steer::release(&config.file(), &folders, &env).await,
         Command::Add(options) => add::run(options, &env),
     }
 }

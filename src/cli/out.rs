@@ -17,6 +17,31 @@ pub(super) fn print(text: &str) -> Result<(), Exit> {
     }
 }
 
+/// Prints text with colours, where a person looks who wants them (`NO_COLOR`).
+pub(super) fn print_coloured(text: &str) -> Result<(), Exit> {
+    match anstream::AutoStream::choice(&std::io::stdout()) {
+        anstream::ColorChoice::Never => print(&anstream::adapter::strip_str(text).to_string()),
+        _ => print(text),
+    }
+}
+
+/// How many lines the terminal has; `None` where that cannot be said.
+pub(super) fn rows() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_row)).filter(|rows| *rows > 0)
+}
+
+/// Prints a value as JSON in one line.
+pub(super) fn print_json_line(value: &impl Serialize) -> Result<(), Exit> {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => {
+            eprintln!("oxen-sync: {error}");
+            Err(Exit::Failure)
+        }
+    }
+}
+
 /// Prints a value as JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Exit> {
     match serde_json::to_string_pretty(value) {

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Exit;
 use super::out::{fail, print, print_json, refuse_config};
 use super::progress::Progress;
-use crate::config::{self, Config, Env, Folder};
+use super::reach::choose;
+use crate::config::{self, Env};
 use crate::path::printable;
 use crate::service::{FolderOutcome, push_once};
 
@@ -44,12 +45,9 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, b
         Ok(config) => config,
         Err(error) => return refuse_config(&error, json),
     };
-    let folders = match choose(&config, wanted) {
+    let folders = match choose(&config, wanted, json) {
         Ok(folders) => folders,
-        Err(error) => {
-            fail(&error, json);
-            return Exit::Usage;
-        }
+        Err(exit) => return exit,
     };
     let started = std::time::Instant::now();
     let finished = match push_once(&config, &folders, env) {
@@ -86,26 +84,6 @@ pub(super) async fn run(file: &Path, wanted: &[PathBuf], json: bool, env: Env, b
         Ok(()) if whole => Exit::Success,
         Ok(()) => Exit::Failure,
     }
-}
-
-pub(super) fn choose(config: &Config, wanted: &[PathBuf]) -> Result<Vec<Folder>, String> {
-    if wanted.is_empty() {
-        return Ok(config.folders.clone());
-    }
-    let mut chosen = Vec::new();
-    for path in wanted {
-        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
-        let folders = config.folders.iter().filter(|folder| folder.path == path);
-        let folders: Vec<Folder> = folders.cloned().collect();
-        if folders.is_empty() {
-            return Err(format!("{} is no folder of {}", printable(&path), printable(&config.file)));
-        }
-        chosen.extend(folders);
-    }
-    // One that is named twice is pushed once.
-    let mut seen = std::collections::BTreeSet::new();
-    chosen.retain(|folder| seen.insert(folder.id()));
-    Ok(chosen)
 }
 
 /// What is said of a folder.

@@ -1,35 +1,61 @@
+use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Exit;
-use super::out::{fail, print, print_json, refuse_config};
-use crate::config::{self, Config, Env};
+use super::out::{fail, print, print_coloured, print_json, print_json_line};
+use super::reach::{Reached, reach};
+use crate::config::{Config, Env};
 use crate::state::{Reader, StateError};
 use crate::status::{self, Report};
 
-pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
-    let report = match config::load(file, &env) {
-        Ok(config) => match status::socket::fetch(&config.state_dir).await {
-            Ok(None) => without_service(file, &config).map_err(|error| error.to_string()),
-            Ok(Some(report)) => Ok(report),
-            Err(error) => Err(error),
-        },
-        // A service goes on with the config from before it was broken.
-        Err(broken) => {
-            let text = config::read(file).unwrap_or_default();
-            let running = match config::state_dir_of(&String::from_utf8_lossy(&text), &env) {
-                Some(state_dir) => status::socket::fetch(&state_dir).await.unwrap_or_default(),
-                None => None,
-            };
-            let Some(report) = running else { return refuse_config(&broken, json) };
-            Ok(report)
+/// How often it is looked whether something has changed.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Moves the cursor to the upper left corner and clears what is below (ECMA-48).
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
+
+/// Says once what is going on, or again and again.
+pub(super) async fn run(file: &Path, json: bool, watch: bool, env: Env) -> Exit {
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut every = tokio::time::interval(WATCH_EVERY);
+    let mut last = None;
+    loop {
+        every.tick().await;
+        let report = match report(file, json, &env).await {
+            Ok(report) => report,
+            Err(exit) if watch && last.is_some() => {
+                // A service that is being started anew answers again in a moment.
+                let _ = exit;
+                continue;
+            }
+            Err(exit) => return exit,
+        };
+        let rows = if is_terminal { super::out::rows() } else { None };
+        let printed = match (json, watch) {
+            (true, false) => print_json(&report),
+            (true, true) if last.as_ref() == Some(&report) => Ok(()),
+            (true, true) => print_json_line(&report),
+            (false, false) => print_coloured(&status::render(&report, rows)),
+            (false, true) if is_terminal => {
+                print_coloured(&format!("{CLEAR}{}", status::render(&report, rows)))
+            }
+            (false, true) if last.as_ref() == Some(&report) => Ok(()),
+            (false, true) => {
+                print(&format!("{}\n", anstream::adapter::strip_str(&status::render(&report, None))))
+            }
+        };
+        match printed {
+            Ok(()) if watch => last = Some(report),
+            printed => return printed.err().unwrap_or(Exit::Success),
         }
-    };
-    let printed = match report {
-        Ok(report) if json => print_json(&report),
-        Ok(report) => print(&status::render(&report)),
-        Err(error) => return fail(&error, json),
-    };
-    printed.err().unwrap_or(Exit::Success)
+    }
+}
+
+async fn report(file: &Path, json: bool, env: &Env) -> Result<Report, Exit> {
+    match reach(file, env, json).await? {
+        Reached::Service(client) => client.get("/status").await.map_err(|error| fail(&error, json)),
+        Reached::Nothing(config) => without_service(file, &config).map_err(|error| fail(&error, json)),
+    }
 }
 
 /// What the state says while nothing runs.

@@ -41,3 +41,4 @@ pub use model::{
 pub use patterns::DEFAULT_EXCLUDES;
 pub use problem::{Problem, Problems};
 pub(crate) use small_file::{SmallFileError, read_small};
+pub use units::parse_duration;

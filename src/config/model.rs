@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::{FolderId, MessageTemplate};
 use crate::oxen::{BranchName, RepoName};
-use crate::path::{Layout, RepoPath, shell_word};
+use crate::path::{Layout, RepoPath, printable, shell_word};
 
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
@@ -212,4 +212,28 @@ pub enum OnDelete {
 
 impl OnDelete {
     pub(super) const ALL: &[(&str, Self)] = &[("keep", Self::Keep), ("mirror", Self::Mirror)];
+}
+impl Config {
+    /// The folders at these paths, each once; all where none is named.
+    ///
+    /// # Errors
+    /// A path is no folder of the config; the text says which.
+    pub fn folders_at<'a>(&self, wanted: impl IntoIterator<Item = &'a Path>) -> Result<Vec<Folder>, String> {
+        let (mut chosen, mut is_any) = (Vec::<Folder>::new(), false);
+        for path in wanted {
+            is_any = true;
+            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+            let before = chosen.len();
+            let is_known = self.folders.iter().any(|folder| folder.path == path);
+            if !is_known {
+                return Err(format!("{} is no folder of {}", printable(&path), printable(&self.file)));
+            }
+            for folder in self.folders.iter().filter(|folder| folder.path == path) {
+                if chosen[..before].iter().all(|known| known.id() != folder.id()) {
+                    chosen.push(folder.clone());
+                }
+            }
+        }
+        Ok(if is_any { chosen } else { self.folders.clone() })
+    }
 }

@@ -1,7 +1,9 @@
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::content::{OpenError, RootDir};
@@ -20,6 +22,34 @@ const IGNORE_FILE_MAX: u64 = 128 << 10;
 pub struct Filter {
     exclude: Gitignore,
     include: Option<Gitignore>,
+}
+
+/// What leaves a path out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A pattern.
+    By {
+        /// The pattern, printable.
+        pattern: String,
+        /// Where it stands, such as `exclude in the config`.
+        from: String,
+        /// The directory that it matches, printable, where it does not match the path itself.
+        dir: Option<String>,
+    },
+    /// None of the patterns of `include` matches.
+    NotIncluded,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By { pattern, from, dir: None } => write!(f, "by \"{pattern}\", {from}"),
+            Self::By { pattern, from, dir: Some(dir) } => {
+                write!(f, "its directory {dir} is, by \"{pattern}\", {from}")
+            }
+            Self::NotIncluded => f.write_str("no pattern of include in the config matches it"),
+        }
+    }
 }
 
 /// A pattern that cannot be read.
@@ -60,8 +90,10 @@ impl Filter {
         include: impl IntoIterator<Item = &'a str>,
         oxenignore: &'a str,
     ) -> Result<Self, FilterError> {
-        let exclude = build(exclude.into_iter().chain(oxenignore.lines()))?;
-        let include = build(include)?;
+        let exclude = exclude.into_iter().map(|pattern| (None, pattern));
+        let lines = oxenignore.lines().zip(1..);
+        let exclude = build(exclude.chain(lines.map(|(pattern, line)| (Some(line), pattern))))?;
+        let include = build(include.into_iter().map(|pattern| (None, pattern)))?;
         Ok(Self { exclude, include: (!include.is_empty()).then_some(include) })
     }
 
@@ -102,6 +134,26 @@ impl Filter {
         self.exclude.matched(file.as_path(), false).is_ignore() || self.is_not_included(&file)
     }
 
+    /// What leaves the path out, if anything does. Slower than to ask whether.
+    pub fn left_out(&self, path: &LocalPath, is_dir: bool) -> Option<LeftOut> {
+        if path.is_root() {
+            return None;
+        }
+        let above = dirs_above(path);
+        let dirs = above.iter().map(|dir| (*dir, true)).chain([(path.as_path(), is_dir)]);
+        for (at, is_dir) in dirs {
+            if let Match::Ignore(glob) = self.exclude.matched(at, is_dir) {
+                let from = match glob.from().and_then(Path::to_str) {
+                    Some(line) => format!("line {line} of {IGNORE_FILE}"),
+                    None => "exclude in the config".to_owned(),
+                };
+                let dir = (at != path.as_path()).then(|| printable(at));
+                return Some(LeftOut::By { pattern: printable(glob.original()), from, dir });
+            }
+        }
+        (!is_dir && self.is_not_included(path)).then_some(LeftOut::NotIncluded)
+    }
+
     fn is_not_included(&self, file: &LocalPath) -> bool {
         self.include
             .as_ref()
@@ -112,22 +164,30 @@ impl Filter {
         if path.is_root() {
             return false;
         }
-        let whole = path.as_path();
-        let mut above: Vec<&Path> = whole.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
-        above.reverse();
-        above.into_iter().any(|dir| self.exclude.matched(dir, true).is_ignore())
-            || self.exclude.matched(whole, is_dir).is_ignore()
+        dirs_above(path).into_iter().any(|dir| self.exclude.matched(dir, true).is_ignore())
+            || self.exclude.matched(path.as_path(), is_dir).is_ignore()
     }
 }
 
-fn build<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Gitignore, FilterError> {
+/// The directories above a path, the highest first, without the folder itself.
+fn dirs_above(path: &LocalPath) -> Vec<&Path> {
+    let mut above: Vec<&Path> =
+        path.as_path().ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+    above.reverse();
+    above
+}
+
+/// Of patterns, each with its line where it stands in a file.
+fn build<'a>(patterns: impl Iterator<Item = (Option<usize>, &'a str)>) -> Result<Gitignore, FilterError> {
     let failed = |pattern: &str, error: ignore::Error| FilterError {
         pattern: printable(pattern),
         reason: printable(error.to_string()),
     };
     let mut builder = GitignoreBuilder::new("");
-    for pattern in patterns {
-        builder.add_line(None, pattern).map_err(|error| failed(pattern, error))?;
+    for (line, pattern) in patterns {
+        // Who asks for the match is told this, and nothing else is done with it.
+        let from = line.map(|line| PathBuf::from(line.to_string()));
+        builder.add_line(from, pattern).map_err(|error| failed(pattern, error))?;
     }
     builder.build().map_err(|error| failed("", error))
 }
@@ -157,6 +217,19 @@ mod tests {
     fn nothing_comes_back_from_inside_an_excluded_directory() {
         let filter = Filter::new(["out", "!out/keep"], [], "").unwrap();
         assert!(filter.excludes_file(&local("out/keep")));
+    }
+
+    #[test]
+    fn the_pattern_that_leaves_a_path_out_is_named_with_its_place() {
+        let filter = Filter::new(["*.tmp", "cache/"], ["*.tif"], "# mine\n!keep.tmp\n/old\n").unwrap();
+        let said = |path: &str| filter.left_out(&local(path), false).map(|left_out| left_out.to_string());
+        assert_eq!(said("d/a.tmp").as_deref(), Some("by \"*.tmp\", exclude in the config"));
+        assert_eq!(said("old").as_deref(), Some("by \"/old\", line 3 of .oxenignore"));
+        let inside = "its directory d/cache is, by \"cache/\", exclude in the config";
+        assert_eq!(said("d/cache/x/a.tif").as_deref(), Some(inside));
+        assert_eq!(said("keep.tmp").as_deref(), Some("no pattern of include in the config matches it"));
+        assert_eq!(said("d/a.tif"), None);
+        assert_eq!(filter.left_out(&local("d"), true), None);
     }
 
     #[test]

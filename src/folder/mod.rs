@@ -16,7 +16,7 @@ mod settle;
 mod watch;
 pub mod writers;
 
-pub use filter::{Filter, FilterError, IgnoreFileError};
+pub use filter::{Filter, FilterError, IgnoreFileError, LeftOut};
 pub use hints::{Hint, Hints};
-pub use settle::{Due, SettleLimits, SettleStage};
+pub use settle::{Due, SettleLimits, SettleStage, Settling};
 pub use watch::{Coverage, Inbox, TreeWatch};

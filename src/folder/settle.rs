@@ -30,6 +30,10 @@ pub struct SettleStage {
 
 #[derive(Debug, Clone)]
 struct Entry {
+    /// When it came, whatever happened to it since.
+    since: Instant,
+    /// When it was last seen to move.
+    touched: Instant,
     first: Instant,
     /// It is looked at no later than this, quiet or not.
     deadline: Instant,
@@ -75,6 +79,21 @@ pub struct Due {
     pub seen: Option<Signature>,
     /// It was not quiet for too long: take it as it is at one moment, writer or not.
     pub overdue: bool,
+}
+
+/// How far a path is that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settling {
+    /// How long nothing was seen to happen to it.
+    pub still_for: Duration,
+    /// When it is looked at, unless something happens to it before.
+    pub due_in: Duration,
+    /// It was found written to or moving at its last look.
+    pub is_busy: bool,
+    /// It is being looked at, or read.
+    pub is_read: bool,
+    /// It was not quiet for too long, and is taken as it is at one moment.
+    pub is_overdue: bool,
 }
 
 /// The shortest time between two looks at a path that does not settle, whatever `quiet` is.
@@ -126,6 +145,22 @@ impl SettleStage {
         }
     }
 
+    /// Whether a path waits, or is examined, that had come by `then`.
+    pub fn has_from(&self, then: Instant) -> bool {
+        self.entries.values().any(|entry| entry.since <= then)
+    }
+
+    /// How far a path is; `None` where it does not wait.
+    pub fn settling(&self, path: &LocalPath, now: Instant) -> Option<Settling> {
+        self.entries.get(path).map(|entry| Settling {
+            still_for: now.saturating_duration_since(entry.touched),
+            due_in: entry.due.saturating_duration_since(now),
+            is_busy: entry.busy,
+            is_read: entry.examining,
+            is_overdue: now.saturating_duration_since(entry.first) >= self.limits.max_wait,
+        })
+    }
+
     /// When the next path is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.by_due.first().map(|(due, _)| *due)
@@ -159,7 +194,7 @@ impl SettleStage {
         if entry.touched_meanwhile {
             let (_, was_overdue) = entry.taken;
             if was_overdue {
-                (entry.first, entry.failed) = (now, 0);
+                (entry.first, entry.since, entry.failed) = (now, now, 0);
                 entry.deadline = now + self.limits.max_wait;
                 entry.due = now + self.limits.quiet;
                 self.by_due.insert((entry.due, path.clone()));
@@ -182,6 +217,9 @@ impl SettleStage {
     pub fn moving(&mut self, path: &LocalPath, signature: Option<Signature>, now: Instant) {
         let Some(entry) = self.entries.get_mut(path) else { return };
         entry.examined(now);
+        if entry.seen != signature {
+            entry.touched = now;
+        }
         entry.seen = signature;
         let recheck = self.limits.quiet.max(RECHECK_MIN);
         if now.saturating_duration_since(entry.first) >= self.limits.max_wait {
@@ -212,6 +250,8 @@ impl SettleStage {
     fn restart(&mut self, path: &LocalPath, now: Instant, seen: Option<Signature>) {
         let limits = self.limits;
         let entry = self.entries.entry(path.clone()).or_insert(Entry {
+            since: now,
+            touched: now,
             first: now,
             deadline: now + limits.max_wait,
             failed: 0,
@@ -223,6 +263,7 @@ impl SettleStage {
             busy: false,
         });
         entry.seen = seen;
+        entry.touched = now;
         if entry.examining {
             entry.touched_meanwhile = true;
             return;
@@ -263,6 +304,26 @@ mod tests {
         assert_eq!(due, [Due { path: local("a"), seen: None, overdue: false }]);
         assert!(stage.settled(&local("a"), start + seconds(3.6)));
         assert!(stage.is_empty());
+    }
+
+    #[test]
+    fn what_waits_tells_how_far_it_is() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), None, start);
+        stage.touch(&local("a"), None, start + seconds(1.0));
+        let a = stage.settling(&local("a"), start + seconds(1.5)).unwrap();
+        assert_eq!((a.still_for, a.due_in), (seconds(0.5), seconds(1.5)));
+        assert!(!a.is_busy && !a.is_read && !a.is_overdue);
+        assert_eq!(stage.settling(&local("b"), start), None);
+        assert!(stage.has_from(start), "a later touch does not make it younger");
+        stage.take_due(start + seconds(3.0), 9);
+        assert!(stage.settling(&local("a"), start + seconds(3.0)).unwrap().is_read);
+        stage.moving(&local("a"), None, start + seconds(3.0));
+        assert!(stage.settling(&local("a"), start + seconds(61.0)).unwrap().is_overdue);
+        stage.settled(&local("a"), start + seconds(61.0));
+        stage.touch(&local("a"), None, start + seconds(62.0));
+        assert!(!stage.has_from(start + seconds(61.0)), "one that came anew is another");
     }
 
     #[test]

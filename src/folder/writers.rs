@@ -4,16 +4,20 @@
 //! the file open or mapped for writing. It grants leases on one's own files and, with CAP_LEASE, on others'. Where it
 //! grants none, `/proc/*/fd` shows what the processes one may look into have open.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 
 use crate::content::OpenFile;
+use crate::path::printable;
 
 /// Looks for writers; remembers for a moment what `/proc` said, since reading all of it costs milliseconds.
 #[derive(Debug, Default)]
@@ -80,9 +84,34 @@ fn try_lease(file: &OpenFile) -> Lease {
 /// Device and inode of every regular file that a process we may look into has open for writing.
 fn open_for_writing() -> OpenFiles {
     let mut found = HashSet::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
-    let is_pid = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    for process in processes.flatten().filter(|entry| is_pid(&entry.file_name())) {
+    each_open_for_writing(|_, id| {
+        found.insert(id);
+    });
+    found
+}
+
+/// The processes that have the file at `path` open for writing, of those that we may look into, with their names.
+pub fn writers_of(path: &Path) -> Vec<(u32, String)> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Vec::new() };
+    let wanted = (metadata.dev(), metadata.ino());
+    let mut pids = BTreeSet::new();
+    each_open_for_writing(|pid, id| {
+        if id == wanted {
+            pids.insert(pid);
+        }
+    });
+    let name = |pid| fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let named = |pid| (pid, printable(OsStr::from_bytes(name(pid).trim_ascii_end())));
+    pids.into_iter().map(named).collect()
+}
+
+/// Tells of every regular file that a process we may look into has open for writing: the process, device and inode.
+fn each_open_for_writing(mut each: impl FnMut(u32, (u64, u64))) {
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
         for descriptor in descriptors.flatten() {
             let info = process.path().join("fdinfo").join(descriptor.file_name());
@@ -94,11 +123,10 @@ fn open_for_writing() -> OpenFiles {
             if let Ok(stat) = statx(CWD, descriptor.path(), flags, StatxFlags::TYPE | StatxFlags::INO)
                 && FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
             {
-                found.insert((makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
+                each(pid, (makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
             }
         }
     }
-    found
 }
 
 /// Reads the access mode from the octal `flags:` line of a `/proc/PID/fdinfo/FD`.
@@ -128,7 +156,10 @@ mod tests {
         let writer = fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap();
         assert!(Writers::default().has_writer(&open()));
         assert!(Writers::default().proc_shows_writer(&open()));
+        let of_file = || writers_of(&dir.path().join("f"));
+        assert_eq!(of_file().iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [std::process::id()]);
         drop(writer);
+        assert!(of_file().is_empty());
         assert!(!Writers::default().has_writer(&open()));
     }
 

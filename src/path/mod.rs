@@ -12,5 +12,5 @@ mod repo;
 
 pub use layout::{Layout, LayoutError, Place};
 pub use local::LocalPath;
-pub use printable::{is_printable, printable, shell_word};
+pub use printable::{is_printable, path_of_text, printable, shell_word, text_of_path};
 pub use repo::{Refusal, RepoPath, is_reserved_name};

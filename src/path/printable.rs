@@ -1,6 +1,7 @@
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// A name as it may be shown in a log, a terminal or a page: one line, no control characters, nothing that
 /// turns the text around, and every hidden byte spelled out (`\n`, `\x1b`, `\xff`, `\u{202e}`).
@@ -57,9 +58,32 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
+/// A path as text that [`path_of_text`] reads back: a byte that is no UTF-8 becomes `%XX`, and so does `%` itself.
+pub fn text_of_path(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(&chunk.valid().replace('%', "%25"));
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+    }
+    text
+}
+
+/// The path that [`text_of_path`] has written.
+pub fn path_of_text(text: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(percent_encoding::percent_decode_str(text).collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_path_is_read_back_from_its_text() {
+        for bytes in [&b"/data/a b"[..], b"/100%/%41", b"/\xff\xfe%", "/größer".as_bytes()] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            assert_eq!(path_of_text(&text_of_path(path)), path);
+        }
+    }
 
     #[test]
     fn a_command_that_is_to_be_typed_does_what_it_says() {

@@ -5,5 +5,5 @@ mod planner;
 mod requests;
 
 pub use brake::{Brake, Judgement};
-pub use planner::Planner;
+pub use planner::{Mark, Planner};
 pub use requests::{Carrier, Requests, SMALL_FILE_MAX, carrier, groups_for_put, requests};

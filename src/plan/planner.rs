@@ -23,7 +23,13 @@ pub struct Planner {
     /// Files of the next batch that are on their way already, and their bytes.
     early: Vec<Change>,
     early_bytes: u64,
+    /// Up to which mark everything is due at once.
+    hurry: Option<u64>,
 }
+
+/// A place in the order in which changes come, for [`Planner::is_past`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
 
 #[derive(Debug)]
 struct Pending {
@@ -43,6 +49,7 @@ impl Planner {
             batches: 0,
             early: Vec::new(),
             early_bytes: 0,
+            hurry: None,
         }
     }
 
@@ -161,7 +168,7 @@ impl Planner {
     /// When the next batch is due; `None` while nothing waits.
     pub fn due_at(&self) -> Option<Instant> {
         let (first, last) = self.since?;
-        if self.is_full() {
+        if self.is_full() || self.hurry.is_some() {
             return Some(first);
         }
         Some((last + self.limits.quiet).min(first + self.limits.max_wait))
@@ -211,6 +218,34 @@ impl Planner {
         paths.sort();
         let taken = paths.iter().filter_map(|path| self.pending.remove(path));
         (taken.map(|pending| pending.change).collect(), bytes)
+    }
+
+    /// Whether a change of the path waits.
+    pub fn holds(&self, path: &LocalPath) -> bool {
+        self.pending.contains_key(path)
+    }
+
+    /// Whether a change of the path set out early.
+    pub fn is_early(&self, path: &LocalPath) -> bool {
+        self.early.iter().any(|change| change.path == *path)
+    }
+
+    /// Marks what waits by now: it is due at once.
+    pub fn mark(&mut self) -> Mark {
+        let mark = self.batches;
+        // What comes from here on is younger.
+        self.batches += 1;
+        self.hurry = Some(mark);
+        Mark(mark)
+    }
+
+    /// Whether nothing waits any more that came before the mark. What is under way counts as not waiting.
+    pub fn is_past(&mut self, mark: Mark) -> bool {
+        let is_old = |mark: u64| self.pending.values().any(|pending| pending.batches <= mark);
+        if self.hurry.is_some_and(|mark| self.early.is_empty() && !is_old(mark)) {
+            self.hurry = None;
+        }
+        self.early.is_empty() && !self.pending.values().any(|pending| pending.batches <= mark.0)
     }
 
     /// Whether something below this file's path waits to be removed.
@@ -369,6 +404,30 @@ pub(super) mod tests {
         }
         assert_eq!(planner.take(start), Some(vec![remove("t/x"), put("u", 1)]));
         assert_eq!(planner.take(start), Some(vec![put("t", 1)]));
+    }
+
+    #[test]
+    fn what_is_marked_is_due_at_once_and_what_comes_later_is_not() {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        for name in ["a", "b", "c", "d"] {
+            planner.add(put(name, 40), start);
+        }
+        let mark = planner.mark();
+        assert_eq!(planner.due_at(), Some(start));
+        planner.add(put("e", 1), start);
+        let first = planner.take(start).unwrap();
+        assert!(!planner.is_past(mark), "two of them had no room");
+        planner.put_back(first[..1].iter().cloned(), start);
+        while !planner.is_past(mark) {
+            assert!(planner.take_due(start).is_some());
+        }
+        planner.add(put("f", 1), start);
+        assert_eq!(planner.due_at(), Some(start + LIMITS.quiet), "the hurry is over");
+        let nothing = planner.mark();
+        assert!(!planner.is_past(nothing));
+        planner.take(start);
+        assert!(planner.is_past(nothing));
     }
 
     #[test]

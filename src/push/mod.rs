@@ -5,6 +5,7 @@
 //! mechanism: the open batches of the journal are recovered before anything else is sent, after a lost
 //! answer just as after a crash.
 
+mod asked;
 pub mod backoff;
 mod batch;
 mod by_put;
@@ -32,6 +33,7 @@ mod upload;
 pub mod verdict;
 pub mod worker;
 
+pub use asked::{Ask, PushStage, Steering};
 pub use memory::SHARED_MIB;
 pub use progress::{BatchProgress, PushPhase, PushStatus};
 pub use pusher::Pusher;

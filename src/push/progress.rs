@@ -29,6 +29,8 @@ pub enum PushPhase {
         /// Tries that failed in a row.
         attempts: u32,
     },
+    /// Someone has paused it.
+    Paused,
     /// Nobody is let in; tried again now and then, and at once after a reload.
     Stopped {
         /// Why, and what to do.
@@ -41,7 +43,7 @@ pub enum PushPhase {
 impl PushPhase {
     /// Whether it is at work at the server.
     pub fn is_active(&self) -> bool {
-        !matches!(self, Self::Idle | Self::Waiting { .. } | Self::Stopped { .. })
+        !matches!(self, Self::Idle | Self::Paused | Self::Waiting { .. } | Self::Stopped { .. })
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::asked::{Flushes, stage_of};
 use super::deliver::Failed;
 use super::early::{EARLY_SIZE_MAX, EarlyBatch, Finished, early_min};
 use super::isolate::deliver;
@@ -16,7 +17,7 @@ use super::pusher::Failure;
 use super::removals::Removals;
 use super::tries::Tries;
 use super::verdict::Verdict;
-use super::{PushPhase, PushStatus, Pusher};
+use super::{Ask, PushPhase, PushStatus, Pusher, Steering};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::Outlook;
@@ -80,16 +81,16 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// Runs until `cancel`, or, when it does not last, until `changes` ends and all of them are delivered or given up.
-/// `kick` cuts a wait short; `sure` is told once the branch is there and known.
+/// `kick` cuts a wait short; `sure` is told once the branch is there and known; `steering` is how others ask and pause it.
 pub async fn run(
     pusher: Pusher,
     (changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
-    kick: Arc<Notify>,
-    sure: oneshot::Sender<()>,
+    (kick, sure): (Arc<Notify>, oneshot::Sender<()>),
+    steering: Steering,
     cancel: CancellationToken,
 ) -> PushReport {
     let lasting = pusher.options.lasting;
-    let mut collected = Collected { planner: Planner::new(pusher.options.limits), changes, open: true };
+    let mut collected = Collected::new(Planner::new(pusher.options.limits), changes, steering);
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
     // The batch that is staged while it is collected, and whether that may be tried.
@@ -100,45 +101,74 @@ pub async fn run(
     let mut check_at = Some(Instant::now());
     let failure = loop {
         removals.step(&pusher, &mut collected.planner).await;
-        publish(&pusher, &collected.planner, &removals, &tries, early.is_some());
-        let Collected { planner, changes, open } = &mut collected;
-        if !*open && planner.is_empty() && early.is_none() && removals.is_done() && check_at.is_none() {
+        let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
+        collected.flushes.step(&mut collected.planner, collected.received, is_calm);
+        if collected.is_paused() && early.take().is_some() {
+            let set_out = collected.planner.release_early();
+            collected.planner.put_back(set_out, Instant::now());
+            undo(&pusher).await;
+        }
+        let waits = Waits { is_staging: early.is_some(), is_paused: collected.is_paused() };
+        publish(&pusher, &collected.planner, &removals, &tries, waits);
+        let is_paused = collected.is_paused();
+        if !collected.open
+            && collected.planner.is_empty()
+            && early.is_none()
+            && removals.is_done()
+            && check_at.is_none()
+        {
             break None;
         }
         if !lasting && removals.failures() >= TRIES_MAX {
             break Some("the state cannot be asked about removals; is its disk full?".to_owned());
         }
         // One shot judges what it has seen once it has seen everything.
-        let at_end = !*open && !lasting;
-        let judge_at = if at_end { removals.due_at_end(changes) } else { removals.due_at(changes) };
-        let due =
-            planner.due_with(removals.judged_at(changes)).map(|due| if *open { due } else { Instant::now() });
+        let at_end = !collected.open && !lasting;
+        let judge_at = if at_end {
+            removals.due_at_end(&collected.changes)
+        } else {
+            removals.due_at(&collected.changes)
+        };
+        let due = collected
+            .planner
+            .due_with(removals.judged_at(&collected.changes))
+            .map(|due| if collected.open { due } else { Instant::now() });
         // A look at the branch would settle the batch that is being collected.
         let check = check_at.filter(|_| early.is_none());
         let at = [due, check].into_iter().flatten().min().map(|at| at.max(tries.not_before));
+        let at = at.filter(|_| !is_paused);
         let sets_out = goes_early
-            && *open
+            && !is_paused
+            && collected.open
             && tries.row().is_none()
             && removals.len() == 0
-            && planner.len() >= early_min()
-            && !planner.is_full();
+            && collected.planner.len() >= early_min()
+            && !collected.planner.is_full();
         if sets_out {
-            let set_out = planner.take_early(EARLY_SIZE_MAX);
+            let set_out = collected.planner.take_early(EARLY_SIZE_MAX);
             if !set_out.is_empty() {
-                let staging = stage_early(&pusher, &mut early, &set_out);
-                tokio::pin!(staging);
-                let staged = collected.take_in_during(&mut staging, &pusher, &removals, &cancel).await;
+                let staged = {
+                    let staging = stage_early(&pusher, &mut early, &set_out);
+                    tokio::pin!(staging);
+                    collected.take_in_during(&mut staging, &pusher, (&removals, &[]), &cancel).await
+                };
                 match staged {
-                    Some(Ok(())) => {}
-                    Some(Err(failure)) => {
+                    Ended::Done(Ok(())) => {}
+                    Ended::Done(Err(failure)) => {
                         let folder = printable(&pusher.options.path);
                         tracing::debug!(%folder, "no batch sets out early: {}", failure.reason);
                         goes_early = false;
-                        let planner = &mut collected.planner;
-                        let set_out = planner.release_early();
-                        planner.put_back(set_out, Instant::now());
+                        let set_out = collected.planner.release_early();
+                        collected.planner.put_back(set_out, Instant::now());
                     }
-                    None => break None,
+                    Ended::Paused => {
+                        // What it had begun is undone above, once all that set out is back.
+                        let set_out = collected.planner.release_early();
+                        collected.planner.put_back(set_out, Instant::now());
+                        early = None;
+                        undo(&pusher).await;
+                    }
+                    Ended::Cancelled => break None,
                 }
                 continue;
             }
@@ -146,13 +176,15 @@ pub async fn run(
         tokio::select! {
             biased;
             () = cancel.cancelled() => break None,
-            change = changes.recv(), if *open && !planner.is_full() => match change {
-                Some(change) => take_in(planner, change, changes),
-                None => *open = false,
+            change = collected.changes.recv(), if collected.open && !collected.planner.is_full() => match change {
+                Some(change) => collected.take_in(change),
+                None => collected.open = false,
             },
             () = removals.changed() => {}
+            Some(ask) = collected.steering.asks.recv() => collected.answer(ask, &[], tries.row().is_some()),
+            Ok(()) = collected.steering.paused.changed() => {}
             () = sleep_until(judge_at), if judge_at.is_some() => {
-                removals.judge(&pusher, planner, changes, at_end).await;
+                removals.judge(&pusher, &collected.planner, &collected.changes, at_end).await;
             }
             () = kick.notified() => {
                 removals.kick(&pusher);
@@ -166,20 +198,21 @@ pub async fn run(
                 if checks {
                     pusher.target.doubt();
                 }
-                let batch = if checks { Vec::new() } else { planner.take(now).unwrap_or_default() };
+                let batch = if checks { Vec::new() } else { collected.planner.take(now).unwrap_or_default() };
                 let mut batch = removals.part(&pusher, batch).await;
                 let early = early.take();
                 if let Some(early) = &early {
                     let (fits, later) = pusher.split_for_early(early, batch);
                     batch = fits;
-                    planner.put_back(later, now);
+                    collected.planner.put_back(later, now);
                 }
-                let set_out = planner.release_early();
-                publish_pending(&pusher, planner, &removals);
+                let set_out = collected.planner.release_early();
+                publish_pending(&pusher, &collected.planner, &removals);
+                let all = [&set_out[..], &batch[..]].concat();
                 let delivery = deliver_all(&pusher, early, set_out, batch, tries.suspects_content());
                 tokio::pin!(delivery);
-                match collected.take_in_during(&mut delivery, &pusher, &removals, &cancel).await {
-                    Some(Ok(())) => {
+                match collected.take_in_during(&mut delivery, &pusher, (&removals, &all), &cancel).await {
+                    Ended::Done(Ok(())) => {
                         if checks {
                             check_at = lasting.then(|| Instant::now() + pusher.options.check_interval);
                             // Nobody may wait for it any more.
@@ -188,14 +221,18 @@ pub async fn run(
                         goes_early = pusher.options.transport != Transport::Put;
                         tries.succeeded(&pusher, checks).await;
                     }
-                    Some(Err(Failed { failure, changes })) => {
+                    Ended::Done(Err(Failed { failure, changes })) => {
                         collected.planner.put_back(changes, Instant::now());
                         tries.failed(&pusher, &failure, checks).await;
                         if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
                         }
                     }
-                    None => {
+                    Ended::Paused => {
+                        collected.planner.put_back(all, Instant::now());
+                        undo(&pusher).await;
+                    }
+                    Ended::Cancelled => {
                         // A commit is waited for; anything before it is given up and undone.
                         if pusher.status.borrow().phase == PushPhase::Committing {
                             let _ = tokio::time::timeout(STOP_COMMIT_WAIT, &mut delivery).await;
@@ -207,11 +244,15 @@ pub async fn run(
         }
     };
     if cancel.is_cancelled() {
-        // What this does not manage is managed at the next start.
-        let _ = tokio::time::timeout(STOP_UNDO_WAIT, pusher.recover()).await;
+        undo(&pusher).await;
     }
     let status = pusher.status.borrow().clone();
     PushReport { status, failure }
+}
+
+/// Gives up what was begun. What this does not manage is managed before anything else is sent.
+async fn undo(pusher: &Pusher) {
+    let _ = tokio::time::timeout(STOP_UNDO_WAIT, pusher.recover()).await;
 }
 
 /// The changes that came and are not under way.
@@ -221,29 +262,80 @@ struct Collected {
     changes: mpsc::Receiver<Change>,
     /// Whether more may come.
     open: bool,
+    /// How many came.
+    received: u64,
+    steering: Steering,
+    flushes: Flushes,
+}
+
+/// How work ended beside which changes were taken in.
+enum Ended<T> {
+    Done(T),
+    /// It is not to go on, and was not at a commit.
+    Paused,
+    Cancelled,
 }
 
 impl Collected {
-    /// Takes changes in until `work` is done, or until the end is wanted (`None`).
+    fn new(planner: Planner, changes: mpsc::Receiver<Change>, steering: Steering) -> Self {
+        Self { planner, changes, open: true, received: 0, steering, flushes: Flushes::default() }
+    }
+
+    fn is_paused(&self) -> bool {
+        *self.steering.paused.borrow()
+    }
+
+    /// Takes in a change, and those that have come with it.
+    fn take_in(&mut self, first: Change) {
+        let now = Instant::now();
+        self.planner.add(first, now);
+        self.received += 1;
+        while !self.planner.is_full()
+            && let Ok(change) = self.changes.try_recv()
+        {
+            self.planner.add(change, now);
+            self.received += 1;
+        }
+    }
+
+    /// Answers a question; `under_way` are the changes that are being delivered.
+    fn answer(&mut self, ask: Ask, under_way: &[Change], is_waiting: bool) {
+        match ask {
+            Ask::Path(path, answer) => {
+                // Nobody may wait for it any more.
+                let _ = answer.send(stage_of(&path, &self.planner, under_way, is_waiting));
+            }
+            Ask::Flush { handed, answer } => self.flushes.add(handed, answer),
+        }
+    }
+
+    /// Takes changes in until `work`, which delivers those `under_way`, is done or is not to go on. A commit that was asked
+    /// for comes to its end before a pause begins.
     async fn take_in_during<T>(
         &mut self,
         work: &mut Pin<&mut impl Future<Output = T>>,
         pusher: &Pusher,
-        removals: &Removals,
+        (removals, under_way): (&Removals, &[Change]),
         cancel: &CancellationToken,
-    ) -> Option<T> {
-        let Self { planner, changes, open } = self;
+    ) -> Ended<T> {
         loop {
+            let is_committing = pusher.status.borrow().phase == PushPhase::Committing;
+            if self.is_paused() && !is_committing {
+                return Ended::Paused;
+            }
+            let takes_in = self.open && !self.planner.is_full();
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return None,
-                done = work.as_mut() => return Some(done),
-                change = changes.recv(), if *open && !planner.is_full() => match change {
+                () = cancel.cancelled() => return Ended::Cancelled,
+                done = work.as_mut() => return Ended::Done(done),
+                Some(ask) = self.steering.asks.recv() => self.answer(ask, under_way, false),
+                Ok(()) = self.steering.paused.changed() => {}
+                change = self.changes.recv(), if takes_in => match change {
                     Some(change) => {
-                        take_in(planner, change, changes);
-                        publish_pending(pusher, planner, removals);
+                        self.take_in(change);
+                        publish_pending(pusher, &self.planner, removals);
                     }
-                    None => *open = false,
+                    None => self.open = false,
                 },
             }
         }
@@ -292,17 +384,6 @@ async fn deliver_all(
     }
 }
 
-/// Takes in a change, and those that have come with it.
-fn take_in(planner: &mut Planner, first: Change, changes: &mut mpsc::Receiver<Change>) {
-    let now = Instant::now();
-    planner.add(first, now);
-    while !planner.is_full()
-        && let Ok(change) = changes.try_recv()
-    {
-        planner.add(change, now);
-    }
-}
-
 async fn sleep_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at).await;
@@ -317,7 +398,14 @@ fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
     });
 }
 
-fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries, is_staging: bool) {
+/// What is waited for that only the loop knows of.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    is_staging: bool,
+    is_paused: bool,
+}
+
+fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries, waits: Waits) {
     publish_pending(pusher, planner, removals);
     pusher.status.send_modify(|status| {
         status.has_more = removals.has_more();
@@ -325,7 +413,8 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
         // No request is under way by now, however the last one ended.
         status.hitch = None;
         status.phase = match tries.row() {
-            None if is_staging => PushPhase::Staging,
+            _ if waits.is_paused => PushPhase::Paused,
+            None if waits.is_staging => PushPhase::Staging,
             None => PushPhase::Idle,
             Some(RetryRow { reason, next_ms, stopped: true, .. }) => {
                 PushPhase::Stopped { reason: reason.clone(), next_ms: *next_ms }

@@ -4,6 +4,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::asks::Asks;
 use super::clients::{host, instance};
 use super::{Clients, ClientsError};
 use crate::config::{Config, Folder, OnDelete, release_command};
@@ -12,7 +13,7 @@ use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::Author;
 use crate::path::LocalPath;
-use crate::push::worker;
+use crate::push::{self, worker};
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
 use crate::state::{FolderKey, Places, State, StateError};
 use crate::status::LiveFolder;
@@ -42,12 +43,16 @@ pub(super) struct RunningFolder {
     inbox: Arc<Inbox>,
     kick: Arc<Notify>,
     cancel: CancellationToken,
+    asks: Asks,
+    paused: watch::Sender<bool>,
     intake_task: JoinHandle<()>,
     push_task: JoinHandle<PushReport>,
 }
 
 /// Finished changes between the two.
 const QUEUE: usize = 1024;
+/// Questions that wait.
+const ASKS: usize = 16;
 
 impl Shared {
     pub(super) fn new(state: State) -> Self {
@@ -70,6 +75,11 @@ impl Shared {
         let (push_status, push) = watch::channel(PushStatus::default());
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (outlook, seen) = watch::channel(Outlook::default());
+        let (ask_intake, intake_asks) = mpsc::channel(ASKS);
+        let (ask_push, push_asks) = mpsc::channel(ASKS);
+        // What is pushed once by hand is not paused.
+        let pause = if lasting { self.state.pause(key)? } else { None };
+        let (paused, is_paused) = watch::channel(pause.is_some());
         let (cancel, kick, inbox) =
             (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Inbox::default()));
         let author = Author { name: config.author.name.clone(), email: config.author.email.clone() };
@@ -118,6 +128,7 @@ impl Shared {
             Arc::clone(&inbox),
             sender,
             (intake_status, outlook),
+            intake::Steering { asks: intake_asks, paused: is_paused.clone() },
             cancel.clone(),
         );
         let (sure, is_sure) = oneshot::channel();
@@ -127,8 +138,10 @@ impl Shared {
                 taking_in.await;
             }
         });
+        let steering = push::Steering { asks: push_asks, paused: is_paused };
+        let to_push = (receiver, seen);
         let push_task =
-            tokio::spawn(worker::run(pusher, (receiver, seen), Arc::clone(&kick), sure, cancel.clone()));
+            tokio::spawn(worker::run(pusher, to_push, (Arc::clone(&kick), sure), steering, cancel.clone()));
         Ok(RunningFolder {
             folder: folder.clone(),
             intake,
@@ -137,6 +150,8 @@ impl Shared {
             inbox,
             kick,
             cancel,
+            asks: Asks { intake: ask_intake, push: ask_push },
+            paused,
             intake_task,
             push_task,
         })
@@ -155,6 +170,39 @@ impl RunningFolder {
         self.inbox.add(Hint::Tree(LocalPath::root()));
         self.kick.notify_one();
         Ok(())
+    }
+
+    /// Looks where the hint says.
+    pub(super) fn hint(&self, hint: Hint) {
+        self.inbox.add(hint);
+    }
+
+    /// Cuts a wait for the next try short.
+    pub(super) fn kick(&self) {
+        self.kick.notify_one();
+    }
+
+    /// Pauses it, or has it go on.
+    pub(super) fn set_paused(&self, is_paused: bool) {
+        self.paused.send_if_modified(|paused| std::mem::replace(paused, is_paused) != is_paused);
+    }
+
+    /// Has it go on once its pause is over.
+    ///
+    /// # Errors
+    /// The state cannot be used.
+    pub(super) fn end_pause(&self, state: &State, now_ms: i64) -> Result<bool, StateError> {
+        if !*self.paused.borrow() || !state.pause(self.key)?.is_some_and(|pause| pause.is_over(now_ms)) {
+            return Ok(false);
+        }
+        state.set_pause(self.key, None)?;
+        self.set_paused(false);
+        Ok(true)
+    }
+
+    /// The ways to ask it.
+    pub(super) fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     /// Whether one of its tasks ended although it was not told to.

@@ -6,11 +6,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Clients;
+use super::asks::Asks;
 use super::folder::{RunningFolder, Shared};
 use crate::config::{Config, Folder, FolderId};
+use crate::folder::Hint;
 use crate::push::{PushPhase, PushStatus};
 use crate::state::{State, StateError};
-use crate::status::LiveFolder;
+use crate::status::{self, FolderState, LiveFolder};
 
 /// How soon a folder that cannot be started is tried again.
 const START_RETRY: Duration = Duration::from_secs(10);
@@ -68,14 +70,73 @@ impl View {
 }
 
 impl View {
-    /// Has the folder with this key, if it is at work, look at everything anew.
-    pub(super) fn refresh(&self, key: &str, state: &State) -> Result<(), StateError> {
-        let slots = lock(&self.0);
-        let work = slots.iter().find_map(|(id, slot)| match slot {
-            Slot::Running { work, .. } if id.key() == key => Some(work),
+    fn with<T>(&self, id: &FolderId, ask: impl FnOnce(&RunningFolder) -> T) -> Option<T> {
+        match lock(&self.0).get(id) {
+            Some(Slot::Running { work, .. }) => Some(ask(work)),
             _ => None,
-        });
-        work.map_or(Ok(()), |work| work.refresh(state))
+        }
+    }
+
+    /// Has the folder, if it is at work, look at everything anew.
+    pub(super) fn refresh(&self, id: &FolderId, state: &State) -> Result<(), StateError> {
+        self.with(id, |work| work.refresh(state)).unwrap_or(Ok(()))
+    }
+
+    /// Has the folder, if it is at work, look where the hints say.
+    pub(super) fn hint(&self, id: &FolderId, hints: impl IntoIterator<Item = Hint>) {
+        self.with(id, |work| hints.into_iter().for_each(|hint| work.hint(hint)));
+    }
+
+    /// Cuts a wait for the next try short.
+    pub(super) fn kick(&self, id: &FolderId) {
+        self.with(id, RunningFolder::kick);
+    }
+
+    /// Pauses the folder, or resumes it, if it is at work.
+    pub(super) fn set_paused(&self, id: &FolderId, is_paused: bool) {
+        self.with(id, |work| work.set_paused(is_paused));
+    }
+
+    /// The ways to ask the folder, if it is at work.
+    pub(super) fn asks(&self, id: &FolderId) -> Option<Asks> {
+        self.with(id, |work| work.asks().clone())
+    }
+
+    /// What the folder is in, and why where something is wrong; `None` where there is no such folder.
+    pub(super) fn state_of(&self, id: &FolderId) -> (Option<FolderState>, Option<String>) {
+        match lock(&self.0).get(id) {
+            Some(Slot::Running { work, .. }) => {
+                let (state, why) = status::state_of(&work.intake.borrow(), &work.push.borrow());
+                (Some(state), why)
+            }
+            Some(Slot::Ending { .. }) => (Some(FolderState::Starting), None),
+            Some(Slot::Failed { reason, .. }) => (Some(FolderState::Broken), Some(reason.clone())),
+            None => (None, None),
+        }
+    }
+
+    /// Waits until the folder is in something that does not pass by itself, or is no longer at work.
+    pub(super) async fn trouble(&self, id: &FolderId) {
+        let Some((mut intake, mut push)) = self.with(id, |work| (work.intake.clone(), work.push.clone()))
+        else {
+            return;
+        };
+        loop {
+            let is_trouble = matches!(
+                self.state_of(id).0,
+                None | Some(FolderState::Broken | FolderState::Stopped | FolderState::Paused)
+            );
+            if is_trouble {
+                return;
+            }
+            let changed = tokio::select! {
+                changed = intake.changed() => changed,
+                changed = push.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -156,7 +217,7 @@ impl Folders {
 
     /// Tries again what could not be started, and begins anew what has ended by a fault or stands still.
     pub(super) fn tick(&mut self, config: &Config) {
-        let now = Instant::now();
+        let (now, now_ms) = (Instant::now(), jiff::Timestamp::now().as_millisecond());
         let (mut due, mut faulty) = (Vec::new(), Vec::new());
         for (id, slot) in lock(&self.slots).iter_mut() {
             match slot {
@@ -168,11 +229,14 @@ impl Folders {
                     if status != moved.0 || !status.phase.is_active() || is_silent {
                         *moved = (status, now);
                     }
+                    match work.end_pause(&self.shared.state, now_ms) {
+                        Ok(true) => tracing::info!(folder = %id, "the pause is over"),
+                        Ok(false) => {}
+                        Err(error) => tracing::warn!(folder = %id, "{error}"),
+                    }
                     if work.has_failed() {
                         faulty.push((id.clone(), work.folder.clone(), "ended by a fault"));
-                    } else if now.saturating_duration_since(moved.1)
-                        >= STANDSTILL.max(work.folder.server.request_timeout * 4)
-                    {
+                    } else if now.saturating_duration_since(moved.1) >= standstill(&work.folder) {
                         faulty.push((id.clone(), work.folder.clone(), "has come to a standstill"));
                     }
                 }
@@ -225,7 +289,7 @@ impl Folders {
     /// All folders in one line.
     pub(super) fn summary(&self) -> String {
         let slots = lock(&self.slots);
-        let (mut waiting, mut commits, mut troubled, mut holding) = (0, 0, 0, 0);
+        let (mut waiting, mut commits, mut troubled, mut holding, mut paused) = (0, 0, 0, 0, 0);
         for slot in slots.values() {
             match slot {
                 Slot::Running { work, .. } => {
@@ -233,6 +297,7 @@ impl Folders {
                     waiting += intake.settling as u64 + intake.ready as u64 + push.pending;
                     commits += push.commits;
                     holding += usize::from(push.is_holding);
+                    paused += usize::from(push.phase == PushPhase::Paused);
                     let in_trouble = intake.trouble().is_some()
                         || matches!(push.phase, PushPhase::Waiting { .. } | PushPhase::Stopped { .. });
                     troubled += usize::from(in_trouble);
@@ -245,8 +310,9 @@ impl Folders {
         let plural = if count == 1 { "" } else { "s" };
         let trouble = if troubled == 0 { String::new() } else { format!(", {troubled} in trouble") };
         let held = if holding == 0 { String::new() } else { format!(", {holding} with removals held") };
+        let pause = if paused == 0 { String::new() } else { format!(", {paused} paused") };
         format!(
-            "{count} folder{plural}{trouble}{held}, {waiting} files waiting, {commits} commits since the start"
+            "{count} folder{plural}{trouble}{held}{pause}, {waiting} files waiting, {commits} commits since the start"
         )
     }
 
@@ -260,6 +326,11 @@ impl Folders {
             tracing::warn!("some work did not end in time; the next start settles it");
         }
     }
+}
+
+/// After which a folder's work at the server that has not moved moves no more. A batch may be collected for long.
+fn standstill(folder: &Folder) -> Duration {
+    STANDSTILL.max(folder.server.request_timeout * 4).max(folder.batch.max_wait * 2)
 }
 
 async fn ended(id: FolderId, work: RunningFolder) -> FolderId {

@@ -1,5 +1,6 @@
 //! Wires the parts together: folders to their targets, the config file to what runs, the process to systemd.
 
+mod asks;
 mod clients;
 mod config_file;
 mod control;
@@ -10,6 +11,6 @@ mod run;
 mod systemd;
 
 pub use clients::{Clients, ClientsError};
-pub use control::{ReleaseError, release};
+pub use control::{Offline, OfflineError};
 pub use oneshot::{FolderOutcome, OneShot, push_once};
 pub use run::{RunError, run};

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::config_file::watch_config;
+use super::control::Controls;
 use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
 use super::{Clients, clients, control, systemd};
@@ -64,7 +65,8 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let mut changes = watch_config(&config.file, text);
     let mut service = Service::new(config, env, state);
     let cancel = CancellationToken::new();
-    let commands = control::commands(service.state.clone(), service.folders.view());
+    let controls = Controls::new(Arc::clone(&service.config), service.state.clone(), service.folders.view());
+    let commands = control::routes(controls);
     let socket = tokio::spawn(status::socket::serve(listener, service.reporter(), commands, cancel.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
     service.start_all();
@@ -258,6 +260,6 @@ fn report(config: &Config, view: &View, state_dir: &Path, started_at: &str) -> R
     Ok(report)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

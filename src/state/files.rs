@@ -118,7 +118,7 @@ impl FileRow {
     }
 }
 
-const FILE_COLUMNS: &str =
+pub(super) const FILE_COLUMNS: &str =
     "name, mtime_ns, ctime_ns, inode, size, racy, gone, xxh3, sha256, commit_id, pushed_ms, place";
 
 fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
@@ -135,7 +135,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     Ok(KnownFile { signature, racy: row.get(5)?, presence: row.get(6)? })
 }
 
-fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
+pub(super) fn file_row(row: &Row<'_>) -> rusqlite::Result<FileRow> {
     Ok(FileRow {
         known: known(row)?,
         size: row.get::<_, i64>(4)?.cast_unsigned(),

@@ -1,4 +1,4 @@
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::places::place;
 use super::removals::held;
@@ -21,6 +21,19 @@ pub struct CommitRow {
     pub removed: i64,
     /// Bytes of the files put.
     pub bytes: i64,
+}
+
+impl CommitRow {
+    /// Of a row with the id, the time, the files, the removals and the bytes.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            commit_id: row.get(0)?,
+            at_ms: row.get(1)?,
+            files: row.get(2)?,
+            removed: row.get(3)?,
+            bytes: row.get(4)?,
+        })
+    }
 }
 
 /// When a folder's push is tried again.
@@ -125,6 +138,14 @@ impl Reader {
     pub fn summary(&self, folder: FolderKey) -> Result<FolderSummary, StateError> {
         summary(&self.connection, folder)
     }
+
+    /// What the next try of the folder waits for.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn retry(&self, folder: FolderKey) -> Result<Option<RetryRow>, StateError> {
+        retry(&self.connection, folder)
+    }
 }
 
 /// Forgets the oldest commits beyond those that are kept.
@@ -178,15 +199,7 @@ fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, 
             "SELECT commit_id, at_ms, files, removed, bytes FROM commit_made WHERE folder = ?1
              ORDER BY id DESC LIMIT 1",
         )?
-        .query_row([folder.0], |row| {
-            Ok(CommitRow {
-                commit_id: row.get(0)?,
-                at_ms: row.get(1)?,
-                files: row.get(2)?,
-                removed: row.get(3)?,
-                bytes: row.get(4)?,
-            })
-        })
+        .query_row([folder.0], CommitRow::read)
         .optional()?;
     Ok(FolderSummary {
         files,

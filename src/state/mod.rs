@@ -6,22 +6,26 @@
 //!
 //! One process owns it ([`State::open`] takes a lock); any number may read beside it ([`Reader`]).
 
+mod asked;
 mod files;
 mod history;
 mod journal;
 mod listing;
 mod open;
+mod pauses;
 mod places;
 mod problems;
 mod removals;
 mod schema;
 mod uploads;
 
+pub use asked::{BelowDir, OpenBatch};
 pub use files::{Confirmed, FileRow, KnownFile, Presence, Reader};
 pub use history::{CommitRow, Crowded, FolderSummary, RetryRow};
 pub use journal::{BatchRow, BatchTransport, Change, ChangeKind, Phase};
 pub use listing::{Listed, Listing};
 pub use open::{FolderKey, SetAside, State, StateError, is_open_to_others};
+pub use pauses::Pause;
 pub use places::{PlaceError, PlaceKey, Places};
 pub use problems::{ProblemKind, ProblemRow};
 pub use removals::{Held, RemovalCounts};

@@ -54,9 +54,9 @@ pub struct ProblemRow {
     pub signature: Option<Signature>,
 }
 
-const COLUMNS: &str = "path, kind, reason, since_ms, size, mtime_ns, ctime_ns, inode";
+pub(super) const COLUMNS: &str = "path, kind, reason, since_ms, size, mtime_ns, ctime_ns, inode";
 
-fn problem(row: &Row<'_>) -> rusqlite::Result<Option<ProblemRow>> {
+pub(super) fn problem(row: &Row<'_>) -> rusqlite::Result<Option<ProblemRow>> {
     let Some(path) = LocalPath::from_bytes(&row.get::<_, Vec<u8>>(0)?) else { return Ok(None) };
     let signature = match row.get::<_, Option<i64>>(4)? {
         Some(size) => Some(Signature {
@@ -155,6 +155,30 @@ impl State {
         Ok(found)
     }
 
+    /// Forgets why these files were set aside, and all below these directories, so that they are tried once more when they
+    /// are looked at. Returns the paths of all problems there, which are to be looked at.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn retry_problems(
+        &self,
+        folder: FolderKey,
+        starts: &[LocalPath],
+    ) -> Result<Vec<LocalPath>, StateError> {
+        let mut paths = Vec::new();
+        for start in starts {
+            for row in self.problems_below(folder, start)? {
+                if row.kind == ProblemKind::Quarantined {
+                    self.clear_problem(folder, &row.path)?;
+                }
+                paths.push(row.path);
+            }
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        Ok(paths)
+    }
+
     /// Forgets why files were set aside, so that they are tried once more when they are looked at.
     ///
     /// # Errors
@@ -174,6 +198,16 @@ impl Reader {
     /// SQLite says no.
     pub fn problems(&self, folder: FolderKey, limit: i64) -> Result<Vec<ProblemRow>, StateError> {
         list(&self.connection, folder, limit)
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn problems_count(&self, folder: FolderKey) -> Result<i64, StateError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT count(*) FROM problem WHERE folder = ?1")?;
+        Ok(statement.query_row([folder.0], |row| row.get(0))?)
     }
 }
 

@@ -4,17 +4,21 @@
 //! itself says what is known.
 
 mod limit;
+mod past;
 mod report;
 pub mod socket;
 mod text;
 mod timers;
+mod why;
 
+pub use past::{FailedReport, FolderFailed, LOG_MAX, LogReport, LoggedCommit, failed, log, name_of};
 pub use report::{
     BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, FolderReport, FolderState,
-    LiveFolder, ProblemReport, Report, RetryReport, report,
+    LiveFolder, ProblemReport, Report, RetryReport, report, state_of, time,
 };
 pub use text::render;
 pub use timers::{CONFIG_POLL, TICK, TICK_AT_REST, TimerReport};
+pub use why::{Facts, Here, LivePath, WhyFolder, WhyReport, WhyStep, WriterProcess, why, writers_text};
 
 /// The note of the state under which the config that was last refused is kept.
 pub const CONFIG_REFUSED: &str = "config_refused";

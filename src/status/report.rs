@@ -63,6 +63,8 @@ pub enum FolderState {
     Watching,
     /// Content is on its way to the server.
     Pushing,
+    /// Someone has paused it; `paused_until` says for how long.
+    Paused,
     /// A try failed; the next comes by itself.
     Waiting,
     /// The server lets nobody in, or what is needed is missing there.
@@ -91,6 +93,12 @@ pub struct FolderReport {
     pub state: FolderState,
     /// Why, and what to do, where it is not as it should be.
     pub why: Option<String>,
+    /// Whether someone has paused it; it stays so over restarts.
+    #[serde(default)]
+    pub paused: bool,
+    /// Until when, RFC 3339; none where that is until someone resumes it.
+    #[serde(default)]
+    pub paused_until: Option<String>,
     /// Why not all of it is watched by the kernel, where that is so.
     pub coverage: Option<String>,
     /// Directories watched.
@@ -272,6 +280,9 @@ pub fn report(
             bytes: row.bytes,
         });
         report.crowded = summary.crowded.map(|crowded| crowded_report(folder, crowded));
+        let pause = reader.pause(key)?;
+        report.paused = pause.is_some();
+        report.paused_until = pause.and_then(|pause| pause.until_ms).map(time);
         report.retry = summary.retry.map(|row| RetryReport {
             attempts: row.attempts,
             next_at: time(row.next_ms),
@@ -346,12 +357,14 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     });
 }
 
-fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<String>) {
+/// What a folder at work is in, and why where something is wrong.
+pub fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<String>) {
     if let Some(reason) = intake.trouble() {
         return (FolderState::Broken, Some(reason));
     }
     match (&intake.phase, &push.phase) {
         (IntakePhase::Broken(_), _) => (FolderState::Broken, None),
+        (_, PushPhase::Paused) => (FolderState::Paused, None),
         (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
         (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
         (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),
@@ -363,7 +376,7 @@ fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<St
 
 fn step(phase: &PushPhase) -> Option<&'static str> {
     match phase {
-        PushPhase::Idle | PushPhase::Waiting { .. } | PushPhase::Stopped { .. } => None,
+        PushPhase::Idle | PushPhase::Paused | PushPhase::Waiting { .. } | PushPhase::Stopped { .. } => None,
         PushPhase::Connecting => Some("connecting"),
         PushPhase::Recovering => Some("recovering"),
         PushPhase::Listing => Some("listing"),
@@ -374,7 +387,7 @@ fn step(phase: &PushPhase) -> Option<&'static str> {
 }
 
 /// A moment of the wall clock as RFC 3339.
-fn time(ms: i64) -> String {
+pub fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string())
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Report;
 use super::limit::Limited;
-use crate::path::printable;
+use crate::config::Config;
+use crate::control::api::Refused;
+use crate::control::{Client, ClientError};
 
 /// Reports made at once: each takes a thread that work may need.
 const REPORTS_MAX: usize = 4;
@@ -27,6 +28,11 @@ pub type Reporter = Arc<dyn Fn() -> Result<Report, String> + Send + Sync>;
 /// The socket's path in a state directory.
 pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("oxen-sync.sock")
+}
+
+/// Where a service with this config may listen, in the order in which they are tried.
+pub fn paths(config: &Config) -> Vec<PathBuf> {
+    vec![path(&config.state_dir)]
 }
 
 /// Opens the socket. One that an earlier life left behind is replaced: who calls this owns the state directory.
@@ -62,57 +68,20 @@ pub async fn serve(listener: UnixListener, reporter: Reporter, others: Router, c
 
 async fn status(
     State((reporter, asked)): State<(Reporter, Arc<Semaphore>)>,
-) -> Result<Json<Report>, (StatusCode, String)> {
+) -> Result<Json<Report>, (StatusCode, Json<Refused>)> {
     let _turn = asked.acquire().await;
     let made = tokio::task::spawn_blocking(move || reporter()).await;
-    let failed = |reason: String| (StatusCode::INTERNAL_SERVER_ERROR, reason);
+    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, Json(Refused { error }));
     Ok(Json(made.map_err(|error| failed(error.to_string()))?.map_err(failed)?))
-}
-
-/// Who asks a running service; `None` where none is running.
-///
-/// # Errors
-/// A service is there and does not let us in.
-pub async fn connect(state_dir: &Path) -> Result<Option<reqwest::Client>, String> {
-    let path = path(state_dir);
-    match tokio::net::UnixStream::connect(&path).await {
-        Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(format!(
-                "cannot ask the service at {}: {error}; ask as root, or as the user it runs as",
-                printable(&path)
-            ));
-        }
-        Err(error) => return Err(format!("cannot ask the service at {}: {error}", printable(&path))),
-    }
-    let failed =
-        |error: reqwest::Error| format!("the service at {} does not answer: {error}", printable(&path));
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .unix_socket(path.clone())
-        .no_proxy()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .map_err(failed)?;
-    Ok(Some(client))
 }
 
 /// Asks a running service for its report; `None` where none is running.
 ///
 /// # Errors
 /// A service is there and does not answer as it should.
-pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, String> {
-    let Some(client) = connect(state_dir).await? else { return Ok(None) };
-    let path = path(state_dir);
-    let failed =
-        |error: reqwest::Error| format!("the service at {} does not answer: {error}", printable(&path));
-    let answer = client.get("http://localhost/status").send().await.map_err(failed)?;
-    if !answer.status().is_success() {
-        let reason = answer.text().await.map_err(failed)?;
-        return Err(format!("the service at {} cannot report: {reason}", printable(&path)));
+pub async fn fetch(state_dir: &Path) -> Result<Option<Report>, ClientError> {
+    match Client::connect(&path(state_dir)).await? {
+        Some(client) => client.get("/status").await.map(Some),
+        None => Ok(None),
     }
-    answer.json().await.map(Some).map_err(failed)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oxen_sync::config::{BatchLimits, DEFAULT_EXCLUDES};
 use oxen_sync::folder::SettleLimits;
-use oxen_sync::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
+use oxen_sync::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook, Steering};
 use oxen_sync::path::{Layout, RepoPath};
 use oxen_sync::plan::Planner;
 use oxen_sync::state::{Places, State};
@@ -72,8 +72,15 @@ pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
     };
     let (out, mut changes) = mpsc::channel(64);
     let told = (watch::Sender::new(IntakeStatus::default()), watch::Sender::new(Outlook::default()));
-    let looking =
-        tokio::spawn(intake::run(options, state, Arc::default(), out, told, CancellationToken::new()));
+    let looking = tokio::spawn(intake::run(
+        options,
+        state,
+        Arc::default(),
+        out,
+        told,
+        Steering::none(),
+        CancellationToken::new(),
+    ));
     let mut planner = Planner::new(limits);
     while let Some(change) = changes.recv().await {
         planner.add(change, Instant::now());

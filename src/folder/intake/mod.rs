@@ -1,5 +1,6 @@
 //! The shell around a folder's stages: owns its watches, its scan, its clock, and hands finished changes on.
 
+mod asked;
 mod blocked;
 mod look;
 mod outlook;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use self::asked::{Ask, PathStage, Steering};
 pub use self::outlook::{Outlook, Sight};
 use self::session::Session;
 pub use self::session::{ROOT_CHECK, UNCOVERED_RESCAN};
@@ -61,7 +63,8 @@ const BROKEN_RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the intake of one folder until `cancel`, or, when it is not lasting, until everything was looked at once.
 /// Finished changes go to `out`; when that is full, nothing more is read, and nothing is lost. Hints in `inbox` come
-/// from the kernel and from whoever else has reason to doubt a path. `outlook` tells of removals and of what may still come.
+/// from the kernel and from whoever else has reason to doubt a path. `outlook` tells of removals and of what may still come;
+/// `steering` is how others ask and pause it.
 ///
 /// A folder that does not answer is waited for, with no more calls than are under way already; one that is not lasting is
 /// given up. `cancel` waits for no call.
@@ -71,23 +74,33 @@ pub async fn run(
     inbox: Arc<Inbox>,
     out: mpsc::Sender<Change>,
     (status, outlook): (watch::Sender<IntakeStatus>, watch::Sender<Outlook>),
+    steering: Steering,
     cancel: CancellationToken,
 ) {
+    let mut out = Out { changes: out, handed: 0, steering };
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
-        () = take_in(&options, &state, &inbox, &out, (&status, &outlook), &cancel) => {}
+        () = take_in(&options, &state, &inbox, &mut out, (&status, &outlook), &cancel) => {}
         () = silence::tell(&options, &inbox, &status) => {
             outlook.send_modify(|outlook| outlook.sight = Sight::Blind);
         }
     }
 }
 
+/// The way out of an intake, and how it is steered; it outlives every opening of the folder.
+struct Out {
+    changes: mpsc::Sender<Change>,
+    /// Changes handed on.
+    handed: u64,
+    steering: Steering,
+}
+
 async fn take_in(
     options: &IntakeOptions,
     state: &State,
     inbox: &Arc<Inbox>,
-    out: &mpsc::Sender<Change>,
+    out: &mut Out,
     (status, outlook): (&watch::Sender<IntakeStatus>, &watch::Sender<Outlook>),
     cancel: &CancellationToken,
 ) {

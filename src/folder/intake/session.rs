@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,10 +14,11 @@ use super::super::root_check::{Broken, OpenedRoot, open_root, watcher_for};
 use super::super::scan::{Finding, MOUNT};
 use super::super::writers::Writers;
 use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
+use super::asked::Flush;
 use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
-use super::{IntakeOptions, IntakePhase, IntakeStatus, Outlook, Sight, problems};
+use super::{Ask, IntakeOptions, IntakePhase, IntakeStatus, Out, Outlook, PathStage, Sight, problems};
 use crate::blocking::{blocking, joined};
 use crate::content::{FileClock, Signature};
 use crate::path::{LocalPath, printable};
@@ -53,7 +54,9 @@ type Job = Result<(Vec<Due>, Vec<Examined>), StateError>;
 /// The work in a folder from its opening until it cannot be used any more.
 pub(super) struct Session<'a> {
     options: &'a IntakeOptions,
-    out: &'a mpsc::Sender<Change>,
+    out: &'a mut Out,
+    /// Who waits until all that is in the folder was handed on.
+    flushes: Vec<Flush>,
     status: &'a watch::Sender<IntakeStatus>,
     outlook: &'a watch::Sender<Outlook>,
     cancel: CancellationToken,
@@ -84,7 +87,7 @@ impl<'a> Session<'a> {
         state: &State,
         inbox: &Arc<Inbox>,
         writers: &Arc<Writers>,
-        out: &'a mpsc::Sender<Change>,
+        out: &'a mut Out,
         (status, outlook): (&'a watch::Sender<IntakeStatus>, &'a watch::Sender<Outlook>),
         cancel: &CancellationToken,
     ) -> Result<Self, Broken> {
@@ -114,6 +117,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             options,
             out,
+            flushes: Vec::new(),
             status,
             outlook,
             cancel: cancel.clone(),
@@ -142,6 +146,7 @@ impl<'a> Session<'a> {
         self.status.send_modify(|status| status.phase = IntakePhase::Covering);
         self.cover().await;
         self.status.send_modify(|status| status.covered = true);
+        let changes = self.out.changes.clone();
         let mut last_scan = Instant::now();
         let mut hints_from = Instant::now();
         let mut root_check = tokio::time::interval_at(Instant::now() + ROOT_CHECK, ROOT_CHECK);
@@ -149,6 +154,7 @@ impl<'a> Session<'a> {
         loop {
             self.start_work();
             self.note_coverage();
+            self.answer_flushes();
             self.publish();
             if !self.options.lasting && self.is_idle() {
                 return Ok(());
@@ -164,15 +170,18 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return Ok(()),
-                permit = self.out.reserve(), if !self.outbox.is_empty() => match permit {
+                permit = changes.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => {
                         if let Some(change) = self.outbox.pop_front() {
                             permit.send(change);
+                            self.out.handed += 1;
                         }
                         self.hand_on();
                     }
                     Err(_) => return Ok(()),
                 },
+                Some(ask) = self.out.steering.asks.recv() => self.asked(ask),
+                Ok(()) = self.out.steering.paused.changed() => {}
                 Some(job) = self.jobs.join_next() => self.examined(joined(job)?),
                 () = until(examine_at), if examine_at.is_some() => {}
                 _ = root_check.tick() => {
@@ -224,7 +233,9 @@ impl<'a> Session<'a> {
     }
 
     fn may_examine(&self) -> bool {
-        self.jobs.len() < self.jobs_max && self.outbox.len() < READY_MAX
+        self.jobs.len() < self.jobs_max
+            && self.outbox.len() < READY_MAX
+            && !*self.out.steering.paused.borrow()
     }
 
     fn rescan_interval(&self) -> Duration {
@@ -237,12 +248,50 @@ impl<'a> Session<'a> {
     /// Hands on finished changes for as long as there is room for them.
     fn hand_on(&mut self) {
         while let Some(change) = self.outbox.pop_front() {
-            if let Err(TrySendError::Full(change) | TrySendError::Closed(change)) = self.out.try_send(change)
+            if let Err(TrySendError::Full(change) | TrySendError::Closed(change)) =
+                self.out.changes.try_send(change)
             {
                 self.outbox.push_front(change);
                 return;
             }
+            self.out.handed += 1;
         }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Path(path, answer) => {
+                let settling = self.settle.settling(&path, Instant::now());
+                let is_ready = || self.outbox.iter().any(|change| change.path == path);
+                let stage = match settling {
+                    Some(settling) => PathStage::Settling(settling),
+                    None if is_ready() => PathStage::Ready,
+                    None => PathStage::AtRest,
+                };
+                // Nobody may wait for it any more.
+                let _ = answer.send(stage);
+            }
+            Ask::Flush(answer) => {
+                self.flushes.push(Flush::new(answer));
+                self.scans.add(LocalPath::root());
+            }
+        }
+    }
+
+    /// Answers those who wait until all that was found has been handed on.
+    fn answer_flushes(&mut self) {
+        if self.flushes.is_empty() {
+            return;
+        }
+        let count = self.out.handed + self.outbox.len() as u64;
+        for flush in &mut self.flushes {
+            if flush.found_at().is_some_and(|at| !self.settle.has_from(at)) {
+                flush.finished(count);
+            }
+        }
+        let handed = self.out.handed;
+        self.flushes =
+            std::mem::take(&mut self.flushes).into_iter().filter_map(|flush| flush.answer(handed)).collect();
     }
 
     fn start_work(&mut self) {
@@ -263,6 +312,7 @@ impl<'a> Session<'a> {
             if start.is_root() {
                 self.skipped = (0, Vec::new());
                 self.status.send_modify(|status| status.scans += 1);
+                self.flushes.iter_mut().for_each(Flush::scan_begins);
             }
             let cancel = self.children.clone();
             self.scan = Some(RunningScan::start(start, &self.examiner, self.watch.as_ref(), cancel));
@@ -325,6 +375,10 @@ impl<'a> Session<'a> {
         }
         let (examiner, inbox) = (self.examiner.clone(), Arc::clone(&self.inbox));
         blocking(move || problems::forget_old(&start, &examiner, &inbox)).await?;
+        if whole {
+            let now = Instant::now();
+            self.flushes.iter_mut().for_each(|flush| flush.scan_ended(now));
+        }
         Ok(whole)
     }
 

@@ -19,7 +19,7 @@ before_both! {
 
 /// Long enough for what a test does while a batch is collected.
 const KEYS: &str =
-    "on_delete = \"mirror\"\nsettle.quiet = \"100ms\"\nbatch.quiet = \"3s\"\nbatch.max_wait = \"60s\"";
+    "on_delete = \"mirror\"\nsettle.quiet = \"100ms\"\nbatch.quiet = \"5s\"\nbatch.max_wait = \"60s\"";
 
 /// A rig at rest, with the number of forms and commits that were asked for.
 async fn at_rest(site: &Arc<Site>) -> (Rig, u64, u64) {

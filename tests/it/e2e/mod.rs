@@ -27,6 +27,7 @@ mod restore;
 mod soak;
 mod socket;
 mod status;
+mod steer;
 mod terminal;
 mod tree;
 mod trouble;
