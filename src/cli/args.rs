@@ -151,6 +151,21 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare all of the folders with all of their branches, hash by hash, and say every difference
+    ///
+    /// Reads every file. Changes nothing. Exits with 0 only when nothing differs.
+    #[command(after_help = "Example:\n  oxen-sync verify /data/camera")]
+    Verify {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only these folders of the config; all when none is given
+        folders: Vec<PathBuf>,
+        /// Print the outcome as JSON: {"done": bool, "folders": [{"folder", "done", "failure", "commit", "files", "bytes",
+        /// "under_way", "kept", "others", "different", "differences": [{"path", "kind", "reason"}]}]}
+        #[arg(long)]
+        json: bool,
+    },
     /// Read and send nothing of the folders until they are resumed, also over restarts
     ///
     /// What happens in them meanwhile is seen and comes afterwards. A commit under way comes to its end.

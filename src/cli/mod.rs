@@ -14,6 +14,7 @@ mod reach;
 mod run;
 mod status;
 mod steer;
+mod verify;
 mod when;
 
 pub use args::{Cli, Command};
@@ -43,6 +44,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Flush { config, folders, timeout, json } => {
             flush::run(&config.file(), &folders, timeout, json, &env).await
         }
+        Command::Verify { config, folders, json } => verify::run(&config.file(), &folders, json, env).await,
         Command::Pause { config, folders, time } => steer::pause(&config.file(), &folders, time, &env).await,
         Command::Resume { config, folders } => steer::resume(&config.file(), &folders, &env).await,
         Command::Rescan { config, folders } => steer::rescan(&config.file(), &folders, &env).await,

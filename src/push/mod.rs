@@ -10,6 +10,7 @@ pub mod backoff;
 mod batch;
 mod by_put;
 mod by_workspace;
+pub mod compare;
 mod deliver;
 mod early;
 mod in_the_way;

@@ -130,7 +130,7 @@ impl Pusher {
 }
 
 /// A listed name as a path on the branch; `None` for names that no file of ours could have.
-fn path_below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
+pub(super) fn path_below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
     let is_too_long = name.len() > NAME_LEN_MAX || dir.as_str().len() + name.len() > PATH_LEN_MAX;
     if is_too_long || name.contains('/') {
         return None;

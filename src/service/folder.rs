@@ -13,6 +13,7 @@ use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::Author;
 use crate::path::LocalPath;
+use crate::push::compare::Comparison;
 use crate::push::{self, worker};
 use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
 use crate::state::{FolderKey, Places, State, StateError};
@@ -44,6 +45,7 @@ pub(super) struct RunningFolder {
     kick: Arc<Notify>,
     cancel: CancellationToken,
     asks: Asks,
+    comparison: Comparison,
     paused: watch::Sender<bool>,
     intake_task: JoinHandle<()>,
     push_task: JoinHandle<PushReport>,
@@ -53,6 +55,31 @@ pub(super) struct RunningFolder {
 const QUEUE: usize = 1024;
 /// Questions that wait.
 const ASKS: usize = 16;
+
+/// All that it takes to compare a folder with its branch.
+pub(super) fn comparison(
+    state: &State,
+    folder: &Folder,
+    clients: &mut Clients,
+) -> Result<Comparison, StartError> {
+    let (client, _) = clients.get(&folder.server)?;
+    let key = state.folder(&folder.id().key())?;
+    Ok(Comparison {
+        path: folder.path.clone(),
+        folder: key,
+        places: Arc::new(Places::load(state, key, &folder.remote_dir, &folder.layout)?),
+        exclude: folder.exclude.clone(),
+        include: folder.include.clone(),
+        mirror: folder.on_delete == OnDelete::Mirror,
+        patience: folder.settle.max_wait + folder.batch.max_wait,
+        client,
+        repo: folder.repo.clone(),
+        branch: folder.branch.clone(),
+        concurrency: folder.server.concurrency.get(),
+        state: state.clone(),
+        calls: Arc::default(),
+    })
+}
 
 impl Shared {
     pub(super) fn new(state: State) -> Self {
@@ -87,7 +114,8 @@ impl Shared {
         target.create_repo = folder.create_repo;
         target.create_branch_from.clone_from(&folder.create_branch_from);
         target.description.clone_from(&folder.description);
-        let places = Arc::new(Places::load(&self.state, key, &folder.remote_dir, &folder.layout)?);
+        let comparison = comparison(&self.state, folder, clients)?;
+        let places = Arc::clone(&comparison.places);
         let push_calls = Arc::<Calls>::default();
         let options = PushOptions {
             path: folder.path.clone(),
@@ -150,6 +178,7 @@ impl Shared {
             inbox,
             kick,
             cancel,
+            comparison,
             asks: Asks { intake: ask_intake, push: ask_push },
             paused,
             intake_task,
@@ -198,6 +227,11 @@ impl RunningFolder {
         state.set_pause(self.key, None)?;
         self.set_paused(false);
         Ok(true)
+    }
+
+    /// What to compare it with its branch by.
+    pub(super) fn comparison(&self) -> &Comparison {
+        &self.comparison
     }
 
     /// The ways to ask it.

@@ -10,6 +10,7 @@ use super::asks::Asks;
 use super::folder::{RunningFolder, Shared};
 use crate::config::{Config, Folder, FolderId};
 use crate::folder::Hint;
+use crate::push::compare::Comparison;
 use crate::push::{PushPhase, PushStatus};
 use crate::state::{State, StateError};
 use crate::status::{self, FolderState, LiveFolder};
@@ -100,6 +101,11 @@ impl View {
     /// The ways to ask the folder, if it is at work.
     pub(super) fn asks(&self, id: &FolderId) -> Option<Asks> {
         self.with(id, |work| work.asks().clone())
+    }
+
+    /// What to compare the folder with its branch by, if it is at work.
+    pub(super) fn comparison(&self, id: &FolderId) -> Option<Comparison> {
+        self.with(id, |work| work.comparison().clone())
     }
 
     /// What the folder is in, and why where something is wrong; `None` where there is no such folder.

@@ -6,6 +6,7 @@ mod release;
 mod steer;
 mod tell;
 mod tickets;
+mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use axum::{Json, Router};
 use self::tickets::Tickets;
 use super::folders::View;
 use crate::config::{Config, Folder};
-use crate::control::api::{Flushed, FolderName, Refused};
+use crate::control::api::{Flushed, FolderName, Refused, Verified};
 use crate::path::printable;
 use crate::state::{Reader, State, StateError};
 
@@ -32,6 +33,7 @@ pub(super) struct Controls {
     pub(super) state: State,
     pub(super) view: View,
     flushes: Arc<Tickets<Flushed>>,
+    verifications: Arc<Tickets<Verified>>,
 }
 
 /// An answer that says no.
@@ -74,7 +76,7 @@ type Answer<T> = Result<Json<T>, No>;
 
 impl Controls {
     pub(super) fn new(config: Arc<Mutex<Config>>, state: State, view: View) -> Self {
-        Self { config, state, view, flushes: Arc::default() }
+        Self { config, state, view, flushes: Arc::default(), verifications: Arc::default() }
     }
 
     fn config(&self) -> Config {
@@ -120,6 +122,8 @@ pub(super) fn routes(controls: Controls) -> Router {
         .route("/resume", post(steer::resume))
         .route("/flush", post(flush::begin))
         .route("/flush/{ticket}", get(flush::ask))
+        .route("/verify", post(verify::begin))
+        .route("/verify/{ticket}", get(verify::ask))
         .route("/log", get(tell::log))
         .route("/failed", get(tell::failed))
         .route("/why", get(tell::why))

@@ -2,11 +2,14 @@
 
 use super::steer::{later, pause_in, retry_in, starts_of};
 use super::tell::{LookError, begun, facts, lies_in};
+use super::verify::verified;
 use super::{name_of, release};
-use crate::config::{Config, Folder};
-use crate::control::api::{Done, FolderDone};
+use crate::config::{Config, Env, Folder};
+use crate::control::api::{Done, FolderDone, FolderVerified, Verified};
 use crate::path::{path_of_text, printable};
-use crate::service::clients;
+use crate::push::compare::compare;
+use crate::service::folder::comparison;
+use crate::service::{Clients, clients};
 use crate::state::{Pause, Reader, State, StateError};
 use crate::status::{self, WhyReport};
 
@@ -106,6 +109,40 @@ impl Offline<'_> {
         let done = pause_in(&state, folders, pause)?;
         state.checkpoint()?;
         Ok(done)
+    }
+
+    /// Compares all of the folders with all of their branches; `told` hears of the progress.
+    ///
+    /// # Errors
+    /// See [`OfflineError`].
+    pub async fn verify(
+        &self,
+        folders: &[Folder],
+        env: Env,
+        told: impl Fn(&FolderVerified),
+    ) -> Result<Verified, OfflineError> {
+        let state = self.state()?;
+        let mut clients = Clients::new(env);
+        let mut all = Verified { done: true, folders: Vec::new() };
+        for folder in folders {
+            let compared = match comparison(&state, folder, &mut clients) {
+                Ok(comparison) => {
+                    let progress = |compared: &_| told(&verified(folder, compared, false));
+                    compare(&comparison, progress).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            all.folders.push(match compared {
+                Ok(compared) => verified(folder, &compared, true),
+                Err(failure) => FolderVerified {
+                    folder: name_of(folder),
+                    done: true,
+                    failure: Some(failure),
+                    ..FolderVerified::default()
+                },
+            });
+        }
+        Ok(all)
     }
 
     /// Lets held removals go.

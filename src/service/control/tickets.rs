@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Kept beside one another; the oldest goes when there is another one. Whoever asks for it then is told.
 const TICKETS_MAX: usize = 64;
@@ -13,7 +14,13 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How far each of them is, by number.
 #[derive(Debug)]
-pub(super) struct Tickets<T>(Mutex<(u64, BTreeMap<u64, watch::Receiver<T>>)>);
+pub(super) struct Tickets<T>(Mutex<(u64, BTreeMap<u64, Open<T>>)>);
+
+#[derive(Debug)]
+struct Open<T> {
+    state: watch::Receiver<T>,
+    asked: Instant,
+}
 
 impl<T> Default for Tickets<T> {
     fn default() -> Self {
@@ -28,7 +35,7 @@ impl<T: Clone> Tickets<T> {
         let mut tickets = self.lock();
         let (last, open) = &mut *tickets;
         *last += 1;
-        open.insert(*last, receiver);
+        open.insert(*last, Open { state: receiver, asked: Instant::now() });
         while open.len() > TICKETS_MAX {
             open.pop_first();
         }
@@ -37,7 +44,12 @@ impl<T: Clone> Tickets<T> {
 
     /// How far it is, once `is_done`, or after `wait`; `None` where there is none of this number.
     pub(super) async fn get(&self, ticket: u64, wait: Duration, is_done: impl Fn(&T) -> bool) -> Option<T> {
-        let mut receiver = self.lock().1.get(&ticket)?.clone();
+        let mut receiver = {
+            let mut tickets = self.lock();
+            let open = tickets.1.get_mut(&ticket)?;
+            open.asked = Instant::now();
+            open.state.clone()
+        };
         let done = tokio::time::timeout(wait.min(WAIT_MAX), receiver.wait_for(|state| is_done(state)));
         // Whoever was at it may have come to an end without a word; what it said last is all there is.
         drop(done.await);
@@ -45,7 +57,12 @@ impl<T: Clone> Tickets<T> {
         Some(state)
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, watch::Receiver<T>>)> {
+    /// How long ago anyone asked for it; `None` where there is none of this number.
+    pub(super) fn asked_for(&self, ticket: u64) -> Option<Duration> {
+        Some(self.lock().1.get(&ticket)?.asked.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Open<T>>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

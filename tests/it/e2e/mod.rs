@@ -31,6 +31,7 @@ mod steer;
 mod terminal;
 mod tree;
 mod trouble;
+mod verify;
 mod work;
 mod writers;
 

@@ -140,6 +140,15 @@ impl Site {
         merged.expect("the files are committed")
     }
 
+    /// Removes files from `main`.
+    pub(crate) async fn remove(&self, repo: &RepoName, paths: &[&str]) {
+        let (id, main) = (fresh_id(), branch("main"));
+        self.client.open_workspace(repo, &id, &main).await.expect("a workspace is opened");
+        self.client.stage_removals(repo, &id, paths).await.expect("removals are staged");
+        let merged = self.client.merge_workspace(repo, &id, &main, &info(&format!("commit {id}"))).await;
+        merged.expect("the removals are committed");
+    }
+
     /// Puts files into a directory of a branch.
     pub(crate) async fn put(
         &self,
