@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use super::when::parse_span;
 use crate::oxen::{BranchName, RepoName};
 
+/// The version with the commit and the day that it is of, where they are known.
+const VERSION: &str = env!("OXEN_SYNC_VERSION");
+
 const EXIT_CODES: &str = "Exit codes:
   0  all is well; for push: everything is proved to be on the server
   1  something failed, or not everything is on the server
@@ -13,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Watches folders and commits their finished files to a branch of an Oxen repository.
 #[derive(Debug, Parser)]
-#[command(name = "oxen-sync", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "oxen-sync", version = VERSION, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// What is logged: error, warn, info, debug or trace, or a filter like "info,oxen_sync::push=debug"
     #[arg(long, global = true, env = "OXEN_SYNC_LOG", value_name = "FILTER")]

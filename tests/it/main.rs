@@ -17,3 +17,4 @@ mod hostile;
 mod standin;
 mod support;
 mod tls;
+mod version;
