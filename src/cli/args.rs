@@ -1,15 +1,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::when::parse_span;
 use crate::oxen::{BranchName, RepoName};
 
 /// The version with the commit and the day that it is of, where they are known.
-const VERSION: &str = env!("OXEN_SYNC_VERSION");
+pub(super) const VERSION: &str = env!("OXEN_SYNC_VERSION");
 
-const EXIT_CODES: &str = "Exit codes:
+/// What stands below every list of the commands.
+pub(super) const EXIT_CODES: &str = "Exit codes:
   0  all is well; for push: everything is proved to be on the server
   1  something failed, or not everything is on the server
   2  the arguments or the config cannot be used";
@@ -50,6 +51,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigArg,
         /// Only these folders of the config; all when none is given
+        #[arg(value_hint = ValueHint::DirPath)]
         folders: Vec<PathBuf>,
         /// Print the outcome as JSON: {"whole": bool, "folders": [{"path", "whole", "files", "removed", "bytes",
         /// "commits", "held", "problems": [{"path", "kind", "reason"}], "failure"}]}, or, where nothing could be begun,
@@ -214,6 +216,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigArg,
         /// Only these folders of the config; all when none is given
+        #[arg(value_hint = ValueHint::DirPath)]
         folders: Vec<PathBuf>,
     },
     /// Add a folder to the config file, keeping everything else in it as it is
@@ -221,6 +224,36 @@ pub enum Command {
         after_help = "Example:\n  oxen-sync add /data/camera --repo lab/cells --branch rig-7 --remote-dir camera"
     )]
     Add(AddArgs),
+    /// Write the man pages, or the completions of a shell, for a package or an installation by hand
+    #[command(hide = true, subcommand)]
+    Generate(Generate),
+}
+
+/// What is made of the same words as `--help`.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Write a man page for each command
+    Man {
+        /// The directory to write them into; it is made if it is missing
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// A shell that completes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// Where the config is.
@@ -231,6 +264,7 @@ pub struct ConfigArg {
         long,
         short,
         value_name = "FILE",
+        value_hint = ValueHint::FilePath,
         env = "OXEN_SYNC_CONFIG",
         default_value = "/etc/oxen-sync/oxen-sync.toml"
     )]
@@ -251,6 +285,7 @@ pub struct AddArgs {
     #[command(flatten)]
     pub config: ConfigArg,
     /// The folder to watch
+    #[arg(value_hint = ValueHint::DirPath)]
     pub path: PathBuf,
     /// The repository, as NAMESPACE/NAME
     #[arg(long, value_name = "NS/NAME")]

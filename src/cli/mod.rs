@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod exit;
 mod flush;
+mod generate;
 mod log;
 mod out;
 mod progress;
@@ -17,7 +18,7 @@ mod steer;
 mod verify;
 mod when;
 
-pub use args::{Cli, Command};
+pub use args::{Cli, Command, Generate, Shell};
 pub use exit::Exit;
 
 use rustix::fs::Mode;
@@ -26,6 +27,10 @@ use crate::config::Env;
 
 /// Runs the command that was typed.
 pub async fn main(cli: Cli) -> Exit {
+    // Before the umask: what is made here is for everyone to read.
+    if let Command::Generate(what) = &cli.command {
+        return generate::run(what);
+    }
     // State and socket are for their owner alone from the first moment on; what replaces a file keeps the file's mode.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let bars = log::init(cli.log.as_deref());
@@ -50,5 +55,6 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Rescan { config, folders } => steer::rescan(&config.file(), &folders, &env).await,
         Command::Release { config, folders } => steer::release(&config.file(), &folders, &env).await,
         Command::Add(options) => add::run(options, &env),
+        Command::Generate(what) => generate::run(&what),
     }
 }

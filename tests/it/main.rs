@@ -11,6 +11,7 @@ mod documents;
 mod e2e;
 mod faults;
 mod fuzz;
+mod generated;
 mod hostile;
 
 #[path = "../standin/mod.rs"]
