@@ -233,8 +233,15 @@ takes_second_key() {
     machine grep -qx "$key" /run/credentials/oxen-sync.service/oxen-api-key
 }
 
+has_pages() {
+  readme pages && machine test -s /usr/local/share/man/man1/oxen-sync-push.1 &&
+    machine grep -q remote-dir /usr/local/share/{bash-completion/completions/oxen-sync,zsh/site-functions/_oxen-sync} &&
+    machine grep -q remote-dir /usr/local/share/fish/vendor_completions.d/oxen-sync.fish
+}
+
 goes_without_trace() {
-  readme remove && ! machine pgrep -x oxen-sync && ! machine systemctl cat oxen-sync 2>/dev/null
+  readme remove && ! machine pgrep -x oxen-sync && ! machine systemctl cat oxen-sync 2>/dev/null &&
+    equals "what is left of it in /usr/local" "$(machine find /usr/local -name '*oxen-sync*')" ''
 }
 
 every_block_was_run() {
@@ -242,12 +249,13 @@ every_block_was_run() {
   while read -r name; do
     [[ " ${tried[*]} " == *" $name "* ]] || { echo "not run: $name"; return 1; }
   done < <(sed -n 's/^<!-- tried: \(.*\) -->$/\1/p' "$source_dir/systemd/README.md")
-  ! grep -B1 '^```sh$' "$source_dir/systemd/README.md" | grep -vE '^(<!-- tried: .* -->|```sh|--)$' ||
+  ! grep -B1 '^```sh$' "$source_dir/systemd/README.md" | grep -vE '^(<!-- tried( with the package)?: .* -->|```sh|--)$' ||
     { echo "a block without a name"; return 1; }
 }
 
 # --- In this order -------------------------------------------------------------------------------------------
 vital "README: program, user, unit and limits are installed" readme install
+promise "README: man pages and completions are where they are looked for" has_pages
 promise "systemd-analyze verify finds nothing" unit_is_clean
 promise "systemd-analyze security gives at most 1.5" unit_is_tight
 vital "README: the config is installed" prepare_folder_and_config
