@@ -32,7 +32,7 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
     let file = args.config.file();
     let text = config::read(&file).map_err(|error| match &error {
         LoadError::Unreadable { why, .. } if why.kind() == std::io::ErrorKind::NotFound => {
-            format!("{error}; copy the example config there first")
+            format!("{error}; oxen-sync init writes a first one")
         }
         _ => error.to_string(),
     })?;
@@ -58,7 +58,7 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
 }
 
 /// What stands at the path. Neither a very large folder nor one that does not answer is waited for.
-fn holds(path: PathBuf) -> String {
+pub(super) fn holds(path: PathBuf) -> String {
     let (sender, receiver) = mpsc::channel();
     // Nobody can end a call into a filesystem whose server is away: the thread goes with the process.
     std::thread::spawn(move || {

@@ -70,6 +70,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check everything that may matter: what check does, and clocks, filesystems, space, versions, the state, the service
+    #[command(after_help = "Example:\n  oxen-sync doctor")]
+    Doctor {
+        /// Where the config is.
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print the findings as JSON, as check does
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what is going on in each folder and why, also while no service runs
     #[command(
         after_help = "Examples:\n  oxen-sync status --config /etc/oxen-sync/oxen-sync.toml\n  oxen-sync status --json | jq '.folders[] | {path, state, waiting, failed}'"
@@ -219,6 +229,11 @@ pub enum Command {
         #[arg(value_hint = ValueHint::DirPath)]
         folders: Vec<PathBuf>,
     },
+    /// Write a first config: asks the few questions, and tests each answer as it is given
+    #[command(
+        after_help = "Examples:\n  oxen-sync init\n  oxen-sync init --yes --config rig.toml --folder /data/camera --repo lab/cells"
+    )]
+    Init(InitArgs),
     /// Add a folder to the config file, keeping everything else in it as it is
     #[command(
         after_help = "Example:\n  oxen-sync add /data/camera --repo lab/cells --branch rig-7 --remote-dir camera"
@@ -276,6 +291,53 @@ impl ConfigArg {
     pub fn file(&self) -> PathBuf {
         std::path::absolute(&self.config).unwrap_or_else(|_| self.config.clone())
     }
+}
+
+/// What a first config says.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where the config is.
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The address of the Oxen server
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Send by http:// over a network, where everyone on the way can read and change it
+    #[arg(long)]
+    pub allow_http: bool,
+    /// The file that holds the API key, on one line
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The name that signs the commits
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Its mail address
+    #[arg(long)]
+    pub email: Option<String>,
+    /// The folder to watch
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// The repository, as NAMESPACE/NAME
+    #[arg(long, value_name = "NS/NAME")]
+    pub repo: Option<RepoName>,
+    /// The branch
+    #[arg(long)]
+    pub branch: Option<BranchName>,
+    /// The branch that a missing one is made from
+    #[arg(long, value_name = "BRANCH")]
+    pub from: Option<BranchName>,
+    /// Where the folder stands on the branch; / for the root
+    #[arg(long, value_name = "DIR")]
+    pub remote_dir: Option<String>,
+    /// Ask nothing: what no flag says is as it is by default
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Test nothing against the server
+    #[arg(long)]
+    pub no_test: bool,
+    /// Write the config anew where there is one; that is kept as FILE.before
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// A folder to be added.

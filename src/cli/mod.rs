@@ -7,6 +7,7 @@ mod check;
 mod exit;
 mod flush;
 mod generate;
+mod init;
 mod log;
 mod out;
 mod progress;
@@ -38,7 +39,8 @@ pub async fn main(cli: Cli) -> Exit {
     match cli.command {
         Command::Run { config } => run::run(&config.file(), env).await,
         Command::Push { config, folders, json } => push::run(&config.file(), &folders, json, env, bars).await,
-        Command::Check { config, json } => check::run(&config.file(), json, env).await,
+        Command::Check { config, json } => check::run(&config.file(), json, false, env).await,
+        Command::Doctor { config, json } => check::run(&config.file(), json, true, env).await,
         Command::Status { config, json, watch } => status::run(&config.file(), json, watch, env).await,
         Command::Why { config, path, json } => ask::why(&config.file(), &path, json, &env).await,
         Command::Log { config, folders, since, count, json } => {
@@ -54,6 +56,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Resume { config, folders } => steer::resume(&config.file(), &folders, &env).await,
         Command::Rescan { config, folders } => steer::rescan(&config.file(), &folders, &env).await,
         Command::Release { config, folders } => steer::release(&config.file(), &folders, &env).await,
+        Command::Init(options) => init::run(options, env).await,
         Command::Add(options) => add::run(options, &env),
         Command::Generate(what) => generate::run(&what),
     }

@@ -1,3 +1,36 @@
+/// What is known of a filesystem by its magic number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filesystem {
+    /// One of this machine.
+    Local(&'static str),
+    /// One of this machine that keeps times less exactly than the others.
+    CoarseTimes(&'static str),
+    /// One whose changes may be made elsewhere, without an event here.
+    Remote(&'static str),
+    /// Another one.
+    Unknown(i64),
+}
+
+/// Which filesystem a magic number is of (`statfs(2)`).
+pub fn filesystem(magic: i64) -> Filesystem {
+    if let Some(name) = remote_filesystem(magic) {
+        return Filesystem::Remote(name);
+    }
+    match magic & 0xffff_ffff {
+        0xef53 => Filesystem::Local("ext4"),
+        0x5846_5342 => Filesystem::Local("XFS"),
+        0x9123_683e => Filesystem::Local("Btrfs"),
+        0x2fc1_2fc1 => Filesystem::Local("ZFS"),
+        0xf2f5_2010 => Filesystem::Local("F2FS"),
+        0x7366_746e => Filesystem::Local("NTFS"),
+        0x0102_1994 => Filesystem::Local("tmpfs"),
+        0x794c_7630 => Filesystem::Local("overlayfs"),
+        0x4d44 => Filesystem::CoarseTimes("FAT"),
+        0x2011_bab0 => Filesystem::CoarseTimes("exFAT"),
+        _ => Filesystem::Unknown(magic),
+    }
+}
+
 /// Filesystems whose changes may be made by other machines or processes without an event here, by their magic number
 /// (`statfs(2)`).
 pub(super) fn remote_filesystem(magic: i64) -> Option<&'static str> {

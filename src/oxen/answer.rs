@@ -26,7 +26,12 @@ const ID_LEN_MAX: usize = 256;
 pub struct ServerInfo {
     /// The server's version, if it tells.
     pub version: Option<String>,
+    /// What its clock shows, to the second, if it tells.
+    pub date: Option<jiff::Timestamp>,
 }
+
+/// The version of the server whose ways were measured, and that every test is run with.
+pub const MEASURED_VERSION: &str = "0.65.2";
 
 /// Whether creating made something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

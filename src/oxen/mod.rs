@@ -40,7 +40,7 @@ mod send;
 mod upload;
 mod workspace;
 
-pub use answer::{Branch, Commit, Created, DirPage, Entry, ServerInfo, Workspace};
+pub use answer::{Branch, Commit, Created, DirPage, Entry, MEASURED_VERSION, ServerInfo, Workspace};
 pub use client::{ApiKey, Client, ClientOptions};
 pub use commit::{CommitInfo, FileBody, PUT_FORM_MAX, put_form_len};
 pub use error::{Error, Kind, Op, Reason};

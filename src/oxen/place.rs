@@ -46,9 +46,12 @@ impl Client {
         let answer = self.send(Op::Health, Method::GET, Route::api("/health"), Body::Empty).await?;
         let header = answer.headers().get("oxen-version").and_then(|value| value.to_str().ok());
         let header = header.map(super::reason::one_line);
+        let date = answer.headers().get("date").and_then(|value| value.to_str().ok());
+        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
         let body: Health = answer.json(ANSWER_LEN_MAX).await?;
         Ok(ServerInfo {
             version: header.or_else(|| body.oxen_version.as_deref().map(super::reason::one_line)),
+            date,
         })
     }
 

@@ -102,6 +102,15 @@ impl Reader {
         })
     }
 
+    /// What is wrong with the database, if anything is. Reads all of it.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn check(&self) -> Result<Option<String>, StateError> {
+        let said: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((said != "ok").then_some(said))
+    }
+
     /// The latest commits of a folder that were proved at `since_ms` or later, at most `limit`, the newest first.
     ///
     /// # Errors

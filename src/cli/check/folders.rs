@@ -21,6 +21,8 @@ pub(super) struct FolderFound {
     pub(super) findings: Vec<Finding>,
     /// Directories that would be watched.
     pub(super) dirs: u64,
+    /// Files that would be pushed.
+    pub(super) files: u64,
     /// Where it stands, with no link on the way.
     pub(super) real_path: Option<PathBuf>,
 }
@@ -43,7 +45,7 @@ pub(super) async fn check_folders(config: &Config) -> Vec<FolderFound> {
             Err(silence) => {
                 let (what, detail) = (what_of(folder), silence.to_string());
                 let findings = vec![Finding { level: Level::Failure, what, detail }];
-                FolderFound { findings, dirs: 0, real_path: None }
+                FolderFound { findings, dirs: 0, files: 0, real_path: None }
             }
         });
     }
@@ -60,8 +62,8 @@ fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
         std::fs::canonicalize(&folder.path).ok()
     };
     let finding = |level, detail| Finding { level, what: what_of(folder), detail };
-    let (findings, dirs) = match look_through(folder, calls) {
-        Err(reason) => (vec![finding(Level::Failure, reason)], 0),
+    let (findings, dirs, files) = match look_through(folder, calls) {
+        Err(reason) => (vec![finding(Level::Failure, reason)], 0, 0),
         Ok(Contents { files, dirs, unreadable, mounts, crowded }) => {
             let reading = match unreadable.first() {
                 None => finding(Level::Ok, format!("{files} files in {dirs} directories can be read")),
@@ -91,10 +93,10 @@ fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
                 );
                 finding(Level::Warning, detail)
             });
-            ([reading].into_iter().chain(passed_by).chain(crowded).collect(), dirs)
+            ([reading].into_iter().chain(passed_by).chain(crowded).collect(), dirs, files)
         }
     };
-    FolderFound { findings, dirs, real_path }
+    FolderFound { findings, dirs, files, real_path }
 }
 
 /// What a run would find in a folder.

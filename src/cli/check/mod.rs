@@ -2,6 +2,7 @@
 
 mod folders;
 mod kernel;
+mod machine;
 mod server;
 
 use std::path::Path;
@@ -52,7 +53,8 @@ impl Findings {
     }
 }
 
-pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
+/// Checks what a run needs; with `all`, everything that may matter.
+pub(super) async fn run(file: &Path, json: bool, all: bool, env: Env) -> Exit {
     let mut findings = Findings { ok: true, findings: Vec::new() };
     let config = match config::load(file, &env) {
         Ok(config) => config,
@@ -63,8 +65,15 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
     let real_paths: Vec<_> = folders.iter().filter_map(|found| found.real_path.as_deref()).collect();
     check_state_dir(&config, &real_paths, &mut findings);
     let dirs = folders.iter().map(|found| found.dirs).sum();
+    let files = folders.iter().map(|found| found.files).sum();
     folders.into_iter().flat_map(|found| found.findings).for_each(|found| findings.push(found));
     kernel::check_limits(dirs, config.folders.len() as u64, &mut findings);
+    if all {
+        machine::check_machine(file, &mut findings);
+        machine::check_filesystems(&config, &mut findings).await;
+        machine::check_state(&config, files, &mut findings);
+        machine::check_service(&config, &mut findings).await;
+    }
     let mut clients = Clients::new(env.clone());
     let mut servers: Vec<(&Server, Option<Client>)> = Vec::new();
     for folder in &config.folders {
@@ -73,6 +82,10 @@ pub(super) async fn run(file: &Path, json: bool, env: Env) -> Exit {
             Some((_, client)) => client.clone(),
             None => {
                 let client = check_server(&folder.server, &mut clients, &env, &mut findings).await;
+                if let Some(client) = client.as_ref().filter(|_| all) {
+                    let what = format!("server {}", folder.server.url);
+                    machine::check_answers(client, &what, &mut findings).await;
+                }
                 servers.push((&folder.server, client.clone()));
                 client
             }

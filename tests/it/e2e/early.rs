@@ -111,7 +111,10 @@ async fn a_directory_that_another_puts_in_a_files_place_meanwhile_is_seen(site: 
     let theirs = format!("{}/theirs", rig.on_branch("taken"));
     site.commit(&rig.repo, &[(&theirs, "2")]).await;
     rig.write("b", "2");
-    rig.until_status("the file is set aside", |report| report.folders[0].failed == 1).await;
+    rig.until_status("the file is set aside, and the other one there", |report| {
+        report.folders[0].failed == 1 && report.folders[0].files == 2
+    })
+    .await;
     assert_eq!(site.read(&rig.repo, &theirs).await.as_deref(), Some(&b"2"[..]));
     assert_eq!(site.read(&rig.repo, &rig.on_branch("b")).await.as_deref(), Some(&b"2"[..]));
 }

@@ -26,6 +26,7 @@ mod push;
 mod restore;
 mod soak;
 mod socket;
+mod start;
 mod status;
 mod steer;
 mod terminal;
