@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,10 +26,16 @@ pub struct SettleStage {
     by_due: BTreeSet<(Instant, LocalPath)>,
     /// Paths that were found busy at their last look.
     busy: usize,
+    /// When each path that waits came, by the order of their coming.
+    by_age: BTreeMap<u64, Instant>,
+    /// How many paths ever came.
+    came: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
+    /// Its key in `by_age`.
+    number: u64,
     first: Instant,
     /// It is looked at no later than this, quiet or not.
     deadline: Instant,
@@ -83,7 +89,14 @@ const RECHECK_MIN: Duration = Duration::from_millis(200);
 impl SettleStage {
     /// A stage without paths.
     pub fn new(limits: SettleLimits) -> Self {
-        Self { limits, entries: HashMap::new(), by_due: BTreeSet::new(), busy: 0 }
+        Self {
+            limits,
+            entries: HashMap::new(),
+            by_due: BTreeSet::new(),
+            busy: 0,
+            by_age: BTreeMap::new(),
+            came: 0,
+        }
     }
 
     /// Paths waiting or being examined.
@@ -126,6 +139,16 @@ impl SettleStage {
         }
     }
 
+    /// When the path that waits the longest was first seen to have changed.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.by_age.first_key_value().map(|(_, since)| *since)
+    }
+
+    /// The same of `path`, if it waits.
+    pub fn since(&self, path: &LocalPath) -> Option<Instant> {
+        self.entries.get(path).and_then(|entry| self.by_age.get(&entry.number)).copied()
+    }
+
     /// When the next path is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.by_due.first().map(|(due, _)| *due)
@@ -163,6 +186,10 @@ impl SettleStage {
                 entry.deadline = now + self.limits.max_wait;
                 entry.due = now + self.limits.quiet;
                 self.by_due.insert((entry.due, path.clone()));
+                self.by_age.remove(&entry.number);
+                self.came += 1;
+                entry.number = self.came;
+                self.by_age.insert(entry.number, now);
                 return true;
             }
             entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);
@@ -172,6 +199,7 @@ impl SettleStage {
         if entry.busy {
             self.busy -= 1;
         }
+        self.by_age.remove(&entry.number);
         self.entries.remove(path);
         true
     }
@@ -211,16 +239,21 @@ impl SettleStage {
 
     fn restart(&mut self, path: &LocalPath, now: Instant, seen: Option<Signature>) {
         let limits = self.limits;
-        let entry = self.entries.entry(path.clone()).or_insert(Entry {
-            first: now,
-            deadline: now + limits.max_wait,
-            failed: 0,
-            due: now,
-            seen,
-            examining: false,
-            taken: (now, false),
-            touched_meanwhile: false,
-            busy: false,
+        let entry = self.entries.entry(path.clone()).or_insert_with(|| {
+            self.came += 1;
+            self.by_age.insert(self.came, now);
+            Entry {
+                number: self.came,
+                first: now,
+                deadline: now + limits.max_wait,
+                failed: 0,
+                due: now,
+                seen,
+                examining: false,
+                taken: (now, false),
+                touched_meanwhile: false,
+                busy: false,
+            }
         });
         entry.seen = seen;
         if entry.examining {
@@ -316,6 +349,22 @@ mod tests {
         assert!(!stage.take_due(late, 1)[0].overdue);
         stage.touch(&local("b"), None, late);
         assert!(!stage.take_due(late + seconds(2.0), 1)[0].overdue, "nor is one that is touched meanwhile");
+    }
+
+    #[test]
+    fn the_age_of_a_path_counts_from_its_first_touch() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), None, start);
+        stage.touch(&local("b"), None, start + seconds(1.0));
+        stage.touch(&local("a"), None, start + seconds(1.5));
+        assert_eq!(stage.waiting_since(), Some(start));
+        assert_eq!(stage.take_due(start + seconds(3.5), 9).len(), 2);
+        assert_eq!(stage.since(&local("a")), Some(start), "also while it is examined");
+        assert!(stage.settled(&local("a"), start + seconds(4.0)));
+        assert_eq!((stage.waiting_since(), stage.since(&local("a"))), (Some(start + seconds(1.0)), None));
+        assert!(stage.settled(&local("b"), start + seconds(4.0)));
+        assert_eq!(stage.waiting_since(), None);
     }
 
     #[test]
@@ -428,6 +477,7 @@ mod tests {
                     _ => if let Some(path) = out.pop() { stage.moving(&path, None, now); },
                 }
                 prop_assert!(stage.by_due.len() + out.len() == stage.len());
+                prop_assert!(stage.by_age.len() == stage.len() && stage.by_age.values().is_sorted());
             }
             for path in out { if stage.settled(&path, now) { fresh.remove(&path); } }
             for _ in 0..20 {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::Failed;
-use super::early::{EARLY_SIZE_MAX, EarlyBatch, Finished, early_min};
+use super::early::{self, EARLY_SIZE_MAX, EarlyBatch, early_min};
 use super::isolate::deliver;
 use super::pusher::Failure;
 use super::removals::Removals;
@@ -19,7 +19,7 @@ use super::verdict::Verdict;
 use super::{PushPhase, PushStatus, Pusher};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
-use crate::folder::intake::Outlook;
+use crate::folder::intake::{Finished, Outlook};
 use crate::path::printable;
 use crate::plan::Planner;
 use crate::state::{Change, FolderKey, Places, RetryRow};
@@ -83,7 +83,7 @@ pub(super) fn now_ms() -> i64 {
 /// `kick` cuts a wait short; `sure` is told once the branch is there and known.
 pub async fn run(
     pusher: Pusher,
-    (changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
+    (changes, outlook): (mpsc::Receiver<Finished>, watch::Receiver<Outlook>),
     kick: Arc<Notify>,
     sure: oneshot::Sender<()>,
     cancel: CancellationToken,
@@ -186,10 +186,12 @@ pub async fn run(
                             sure.take().map(|sure| sure.send(()));
                         }
                         goes_early = pusher.options.transport != Transport::Put;
+                        collected.planner.landed();
                         tries.succeeded(&pusher, checks).await;
                     }
                     Some(Err(Failed { failure, changes })) => {
                         collected.planner.put_back(changes, Instant::now());
+                        collected.planner.landed();
                         tries.failed(&pusher, &failure, checks).await;
                         if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
@@ -218,7 +220,7 @@ pub async fn run(
 #[derive(Debug)]
 struct Collected {
     planner: Planner,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<Finished>,
     /// Whether more may come.
     open: bool,
 }
@@ -283,8 +285,8 @@ async fn deliver_all(
     let finished = pusher.finish_early(early, &rest).await;
     let all = [set_out, rest].concat();
     match finished {
-        Finished::Asked(sent) => pusher.sum_up(sent, all),
-        Finished::GivenUp(failure) => {
+        early::Finished::Asked(sent) => pusher.sum_up(sent, all),
+        early::Finished::GivenUp(failure) => {
             let folder = printable(&pusher.options.path);
             tracing::debug!(%folder, "a batch that set out early begins anew: {}", failure.reason);
             deliver(pusher, all, suspects_content).await
@@ -293,13 +295,13 @@ async fn deliver_all(
 }
 
 /// Takes in a change, and those that have come with it.
-fn take_in(planner: &mut Planner, first: Change, changes: &mut mpsc::Receiver<Change>) {
+fn take_in(planner: &mut Planner, first: Finished, changes: &mut mpsc::Receiver<Finished>) {
     let now = Instant::now();
-    planner.add(first, now);
+    planner.add_seen(first.change, first.seen, now);
     while !planner.is_full()
-        && let Ok(change) = changes.try_recv()
+        && let Ok(Finished { change, seen }) = changes.try_recv()
     {
-        planner.add(change, now);
+        planner.add_seen(change, seen, now);
     }
 }
 
@@ -314,6 +316,7 @@ fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
     pusher.status.send_modify(|status| {
         status.pending = planner.len() as u64 + removals.len();
         status.pending_bytes = planner.bytes();
+        status.waiting_since = planner.waiting_since();
     });
 }
 

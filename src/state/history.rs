@@ -125,6 +125,31 @@ impl Reader {
     pub fn summary(&self, folder: FolderKey) -> Result<FolderSummary, StateError> {
         summary(&self.connection, folder)
     }
+
+    /// The folder's last commits, at most `max`, the newest first.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn commits(&self, folder: FolderKey, max: u32) -> Result<Vec<CommitRow>, StateError> {
+        Ok(commits(&self.connection, folder, max)?)
+    }
+}
+
+fn commits(connection: &Connection, folder: FolderKey, max: u32) -> rusqlite::Result<Vec<CommitRow>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT commit_id, at_ms, files, removed, bytes FROM commit_made WHERE folder = ?1
+         ORDER BY id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![folder.0, max], |row| {
+        Ok(CommitRow {
+            commit_id: row.get(0)?,
+            at_ms: row.get(1)?,
+            files: row.get(2)?,
+            removed: row.get(3)?,
+            bytes: row.get(4)?,
+        })
+    })?;
+    rows.collect()
 }
 
 /// Forgets the oldest commits beyond those that are kept.
@@ -173,21 +198,7 @@ fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, 
     let problems = connection
         .prepare_cached("SELECT count(*) FROM problem WHERE folder = ?1")?
         .query_row([folder.0], |row| row.get(0))?;
-    let last_commit = connection
-        .prepare_cached(
-            "SELECT commit_id, at_ms, files, removed, bytes FROM commit_made WHERE folder = ?1
-             ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row([folder.0], |row| {
-            Ok(CommitRow {
-                commit_id: row.get(0)?,
-                at_ms: row.get(1)?,
-                files: row.get(2)?,
-                removed: row.get(3)?,
-                bytes: row.get(4)?,
-            })
-        })
-        .optional()?;
+    let last_commit = commits(connection, folder, 1)?.pop();
     Ok(FolderSummary {
         files,
         bytes,

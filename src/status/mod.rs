@@ -3,15 +3,16 @@
 //! A running service answers on a Unix socket in its state directory ([`socket`]); beside or without it, the state
 //! itself says what is known.
 
-mod limit;
+pub(crate) mod limit;
+mod links;
 mod report;
 pub mod socket;
 mod text;
 mod timers;
 
 pub use report::{
-    BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, FolderReport, FolderState,
-    LiveFolder, ProblemReport, Report, RetryReport, report,
+    BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, DoneReport, FolderReport,
+    FolderState, LiveFolder, PageReport, ProblemReport, Report, RetryReport, report,
 };
 pub use text::render;
 pub use timers::{CONFIG_POLL, TICK, TICK_AT_REST, TimerReport};

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::links;
 use super::timers::{self, TimerReport};
 
 use crate::config::{Folder, OnDelete, release_command};
@@ -32,6 +33,9 @@ pub struct Report {
     pub has_state: bool,
     /// The config that was last refused, while it stands.
     pub config_refused: Option<ConfigRefused>,
+    /// The page in a browser, where the config asks for one.
+    #[serde(default)]
+    pub page: Option<PageReport>,
     /// What wakes the service at rest, besides the timers of its folders.
     #[serde(default)]
     pub timers: Vec<TimerReport>,
@@ -46,6 +50,15 @@ pub struct ConfigRefused {
     pub at: String,
     /// Every problem of it, with file, line, column and caret.
     pub problems: String,
+}
+
+/// The page in a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageReport {
+    /// Its address.
+    pub url: String,
+    /// Why it is not there, where that is so. It is tried again by itself.
+    pub trouble: Option<String>,
 }
 
 /// What a folder is in.
@@ -93,6 +106,9 @@ pub struct FolderReport {
     pub why: Option<String>,
     /// Why not all of it is watched by the kernel, where that is so.
     pub coverage: Option<String>,
+    /// The share of its directories that the kernel watches, 0 to 1; only while a service runs.
+    #[serde(default)]
+    pub coverage_ratio: Option<f64>,
     /// Directories watched.
     pub watched_dirs: usize,
     /// Files proved to be on the branch and still in the folder.
@@ -101,6 +117,10 @@ pub struct FolderReport {
     pub bytes: i64,
     /// Files that wait: to be quiet, to be read, or for their batch.
     pub waiting: u64,
+    /// How long ago the oldest change that is not committed yet was first seen, in seconds by a clock that nobody sets.
+    /// Removals that the brake holds do not count.
+    #[serde(default)]
+    pub oldest_waiting_s: Option<u64>,
     /// Whether there is more to look at than `waiting` counts.
     pub waiting_more: bool,
     /// Of those that wait, files that are being written to or move.
@@ -140,11 +160,35 @@ pub struct FolderReport {
     pub batch: Option<BatchReport>,
     /// The last commit.
     pub last_commit: Option<CommitReport>,
+    /// The last commits, the newest first.
+    #[serde(default)]
+    pub recent_commits: Vec<CommitReport>,
+    /// Where the server shows the repository.
+    #[serde(default)]
+    pub repo_url: Option<String>,
+    /// What was done since the service took the folder up.
+    #[serde(default)]
+    pub done: Option<DoneReport>,
     /// What the next try waits for.
     pub retry: Option<RetryReport>,
     /// What is done again and again while the service runs, also when nothing happens.
     #[serde(default)]
     pub timers: Vec<TimerReport>,
+}
+
+/// What was done for a folder since the service took it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DoneReport {
+    /// Commits proved.
+    pub commits: u64,
+    /// Files put by them.
+    pub files: u64,
+    /// Files removed by them.
+    pub removed: u64,
+    /// Bytes of the files put.
+    pub bytes: u64,
+    /// Tries to push that failed.
+    pub failed_tries: u64,
 }
 
 /// A path that is not on the branch.
@@ -191,6 +235,9 @@ pub struct BatchReport {
 pub struct CommitReport {
     /// Oxen's id.
     pub id: String,
+    /// Where the server shows it.
+    #[serde(default)]
+    pub url: Option<String>,
     /// When it was proved, RFC 3339.
     pub at: String,
     /// Files put.
@@ -222,6 +269,7 @@ pub struct LiveFolder {
 }
 
 const PROBLEMS_MAX: i64 = 100;
+const COMMITS_MAX: u32 = 10;
 
 /// Reports on one folder of the config in the file `config`: from the state, and from the running service where `live` is
 /// given.
@@ -242,6 +290,7 @@ pub fn report(
         branch: id.branch.to_string(),
         remote_dir: crate::path::printable(id.remote_dir.as_str()),
         layout: folder.layout.is_written_out().then(|| folder.layout.to_string()),
+        repo_url: links::repo(&folder.server.url, &folder.repo),
         ..FolderReport::default()
     };
     if let Some(reader) = reader
@@ -264,13 +313,16 @@ pub fn report(
             report.held_for_now = held.before.is_some();
             report.release_command = Some(release_command(config, &folder.path));
         }
-        report.last_commit = summary.last_commit.map(|row| CommitReport {
+        let commits = reader.commits(key, COMMITS_MAX)?.into_iter().map(|row| CommitReport {
+            url: links::commit(&folder.server.url, &folder.repo, &row.commit_id),
             id: row.commit_id,
             at: time(row.at_ms),
             files: row.files,
             removed: row.removed,
             bytes: row.bytes,
         });
+        report.recent_commits = commits.collect();
+        report.last_commit = report.recent_commits.first().cloned();
         report.crowded = summary.crowded.map(|crowded| crowded_report(folder, crowded));
         report.retry = summary.retry.map(|row| RetryReport {
             attempts: row.attempts,
@@ -313,6 +365,20 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
         )),
         Coverage::None { reason } => Some(reason.clone()),
     };
+    report.coverage_ratio = Some(match &intake.coverage {
+        Coverage::Full => 1.0,
+        Coverage::Partial { watched, missing, .. } => *watched as f64 / (watched + missing).max(1) as f64,
+        Coverage::None { .. } => 0.0,
+    });
+    let oldest = intake.waiting_since.into_iter().chain(push.waiting_since).min();
+    report.oldest_waiting_s = oldest.map(|since| since.elapsed().as_secs());
+    report.done = Some(DoneReport {
+        commits: push.commits,
+        files: push.files_pushed,
+        removed: push.files_removed,
+        bytes: push.bytes_pushed,
+        failed_tries: push.failures,
+    });
     let under_way = step(&push.phase);
     report.watched_dirs = intake.watched_dirs;
     report.waiting = intake.settling as u64
@@ -413,6 +479,7 @@ impl Report {
             state_dir: None,
             has_state: true,
             config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
+            page: None,
             timers: Vec::new(),
             folders: folders
                 .iter()

@@ -44,6 +44,10 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(out, "  {line}");
         }
     }
+    if let Some(page) = &report.page {
+        let trouble = page.trouble.as_ref().map(|why| format!(" is not there: {why}")).unwrap_or_default();
+        let _ = writeln!(out, "page:   {}{trouble}", page.url);
+    }
     for folder in &report.folders {
         let _ = writeln!(out);
         folder_block(&mut out, folder);

@@ -20,12 +20,12 @@ use tracing::warn;
 pub use self::outlook::{Outlook, Sight};
 use self::session::Session;
 pub use self::session::{ROOT_CHECK, UNCOVERED_RESCAN};
-pub use self::status::{IntakePhase, IntakeStatus};
+pub use self::status::{Finished, IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};
 use crate::content::Calls;
 use crate::path::printable;
-use crate::state::{Change, FolderKey, Places, State};
+use crate::state::{FolderKey, Places, State};
 
 /// What an intake is to do.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub async fn run(
     options: IntakeOptions,
     state: State,
     inbox: Arc<Inbox>,
-    out: mpsc::Sender<Change>,
+    out: mpsc::Sender<Finished>,
     (status, outlook): (watch::Sender<IntakeStatus>, watch::Sender<Outlook>),
     cancel: CancellationToken,
 ) {
@@ -87,7 +87,7 @@ async fn take_in(
     options: &IntakeOptions,
     state: &State,
     inbox: &Arc<Inbox>,
-    out: &mpsc::Sender<Change>,
+    out: &mpsc::Sender<Finished>,
     (status, outlook): (&watch::Sender<IntakeStatus>, &watch::Sender<Outlook>),
     cancel: &CancellationToken,
 ) {

@@ -17,11 +17,11 @@ use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
 use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
-use super::{IntakeOptions, IntakePhase, IntakeStatus, Outlook, Sight, problems};
+use super::{Finished, IntakeOptions, IntakePhase, IntakeStatus, Outlook, Sight, problems};
 use crate::blocking::{blocking, joined};
 use crate::content::{FileClock, Signature};
 use crate::path::{LocalPath, printable};
-use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
+use crate::state::{ProblemKind, ProblemRow, Reader, State, StateError};
 
 /// Settling paths beyond which neither hints nor findings are taken in; they wait where they are.
 const SETTLING_MAX: usize = 20_000;
@@ -53,7 +53,7 @@ type Job = Result<(Vec<Due>, Vec<Examined>), StateError>;
 /// The work in a folder from its opening until it cannot be used any more.
 pub(super) struct Session<'a> {
     options: &'a IntakeOptions,
-    out: &'a mpsc::Sender<Change>,
+    out: &'a mpsc::Sender<Finished>,
     status: &'a watch::Sender<IntakeStatus>,
     outlook: &'a watch::Sender<Outlook>,
     cancel: CancellationToken,
@@ -69,7 +69,7 @@ pub(super) struct Session<'a> {
     settle: SettleStage,
     jobs: JoinSet<Job>,
     jobs_max: usize,
-    outbox: VecDeque<Change>,
+    outbox: VecDeque<Finished>,
     scans: ScanQueue,
     scan: Option<RunningScan>,
     skipped: (u64, Vec<(LocalPath, &'static str)>),
@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
         state: &State,
         inbox: &Arc<Inbox>,
         writers: &Arc<Writers>,
-        out: &'a mpsc::Sender<Change>,
+        out: &'a mpsc::Sender<Finished>,
         (status, outlook): (&'a watch::Sender<IntakeStatus>, &'a watch::Sender<Outlook>),
         cancel: &CancellationToken,
     ) -> Result<Self, Broken> {
@@ -403,8 +403,9 @@ impl<'a> Session<'a> {
                     }
                 }
                 Examined::Finished(change) => {
+                    let seen = self.settle.since(&path).unwrap_or(now);
                     if self.settle.settled(&path, now) {
-                        self.outbox.push_back(change);
+                        self.outbox.push_back(Finished { change, seen });
                     }
                 }
             }
@@ -515,6 +516,8 @@ impl<'a> Session<'a> {
             }
             status.busy = self.settle.busy();
             status.ready = self.outbox.len();
+            let finished = self.outbox.iter().map(|finished| finished.seen);
+            status.waiting_since = finished.chain(self.settle.waiting_since()).min();
             status.hints = self.inbox.len();
             if !is_scanning {
                 status.skipped = self.skipped.0;
