@@ -41,6 +41,7 @@
 //! | [`push`] | one target: delivering, proving, recovering | events and scans |
 //! | [`service`] | wiring all of it, reload, systemd | decisions |
 //! | [`status`] | reports | changing anything |
+//! | [`page`] | HTML, events, Prometheus' format | where reports come from, changing anything |
 //! | [`cli`] | the commands | how they work |
 
 mod blocking;
@@ -66,5 +67,7 @@ pub mod state;
 pub mod service;
 
 pub mod status;
+
+pub mod page;
 
 pub mod cli;

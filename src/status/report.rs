@@ -268,6 +268,15 @@ pub struct LiveFolder {
     pub push: PushStatus,
 }
 
+impl LiveFolder {
+    /// Files that wait: to be quiet, to be read, or for their batch.
+    pub fn waiting(&self) -> u64 {
+        let Self { intake, push } = self;
+        let under_way = step(&push.phase).map_or(0, |_| push.batch.files);
+        intake.settling as u64 + intake.ready as u64 + push.pending + under_way
+    }
+}
+
 const PROBLEMS_MAX: i64 = 100;
 const COMMITS_MAX: u32 = 10;
 
@@ -381,10 +390,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     });
     let under_way = step(&push.phase);
     report.watched_dirs = intake.watched_dirs;
-    report.waiting = intake.settling as u64
-        + intake.ready as u64
-        + push.pending
-        + under_way.map_or(0, |_| push.batch.files);
+    report.waiting = live.waiting();
     let looking =
         matches!(intake.phase, IntakePhase::Starting | IntakePhase::Covering | IntakePhase::Scanning);
     report.waiting_more = intake.hints > 0 || looking || push.has_more;
