@@ -21,7 +21,9 @@ const STEPS = {
   committing: 'Committing',
   proving: 'Comparing with the branch',
 };
-const COMMITS_SHOWN = 15;
+const COMMITS_SHOWN = 10;
+/** A change that has waited for so long is told. */
+const LONG_S = 900;
 /** The service says something every 15 s. */
 const SILENCE_MAX_MS = 45000;
 const HISTORY_EVERY_MS = 60000;
@@ -42,6 +44,11 @@ function el(name, className, ...children) {
 
 function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+function mark(element, tone) {
+  if (tone) element.dataset.tone = tone;
+  else delete element.dataset.tone;
 }
 
 function link(url, text, className) {
@@ -77,7 +84,7 @@ function age(time) {
 /** Fills `parent` anew only where what it is made from has changed, so that marks and focus stay. */
 const made = new WeakMap();
 function fill(parent, from, make) {
-  const key = JSON.stringify(from);
+  const key = JSON.stringify(from ?? null);
   if (made.get(parent) === key) return;
   made.set(parent, key);
   parent.replaceChildren(...make());
@@ -229,13 +236,13 @@ function updateCard(parts, folder) {
   set(waiting.value, `${number(folder.waiting)}${folder.waiting_more ? ' and more' : ''}`);
   const oldest = folder.oldest_waiting_s ?? null;
   set(waiting.note, oldest === null ? 'nothing to commit' : `the oldest for ${duration(oldest)}`);
-  waiting.row.dataset.tone = oldest !== null && oldest >= 900 ? 'warn' : '';
+  mark(waiting.row, oldest !== null && oldest >= LONG_S ? 'warn' : null);
   set(failed.value, number(folder.failed));
   set(failed.note, folder.failed > 0 ? 'listed below with reasons' : 'nothing is wrong with any file');
-  failed.row.dataset.tone = folder.failed > 0 ? 'bad' : '';
+  mark(failed.row, folder.failed > 0 ? 'bad' : null);
   set(watched.value, plural(folder.watched_dirs, 'directory').replace('directorys', 'directories'));
   const left = [folder.excluded > 0 ? `${number(folder.excluded)} left out by patterns` : null, folder.skipped > 0 ? `${number(folder.skipped)} links or mounts skipped` : null];
-  const share = folder.coverage_ratio ?? null;
+  const share = folder.state === 'broken' ? null : (folder.coverage_ratio ?? null);
   set(watched.note, left.filter(Boolean).join(', ') || (share === null ? '' : share === 1 ? 'all of the folder' : `${Math.floor(share * 100)} % of the folder`));
   const commit = folder.last_commit;
   fill(last.value, commit?.at, () => (commit ? [ago(commit.at)] : ['none yet']));
@@ -271,7 +278,7 @@ function updateHeadline(report) {
   const worst = folders.some((folder) => ['stopped', 'broken'].includes(folder.state)) ? 'bad' : 'warn';
   const [waiting, failed, held] = [sum((f) => f.waiting), sum((f) => f.failed), sum((f) => f.held)];
   const needs = [
-    troubled > 0 ? `${plural(troubled, 'folder')} cannot be pushed now` : null,
+    troubled > 0 ? `${plural(troubled, 'folder')} cannot be pushed` : null,
     failed > 0 ? `${plural(failed, 'file')} failed` : null,
     held > 0 ? `${plural(held, 'removal')} held` : null,
     report.config_refused ? 'the config was refused' : null,
@@ -351,7 +358,7 @@ function updateChoice(report) {
   const chosen = choice.value;
   fill(choice, report.folders.map(keyOf), () => {
     const option = (value, text) => Object.assign(el('option', '', text), { value });
-    return [option('', 'all folders'), ...report.folders.map((folder, at) => option(String(at), `${folder.path} → ${folder.repo}`))];
+    return [option('', 'all'), ...report.folders.map((folder, at) => option(String(at), `${folder.path} → ${folder.repo}`))];
   });
   if (choice.value !== chosen) choice.value = [...choice.options].some((option) => option.value === chosen) ? chosen : '';
 }

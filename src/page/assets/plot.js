@@ -2,7 +2,7 @@
 
 const DAY = 24 * 60;
 /** Minutes of one bar. */
-const BIN = 10;
+const BIN = 15;
 const BINS = DAY / BIN;
 const HEIGHT = 190;
 const MARGIN = { left: 58, right: 8, top: 10, bottom: 24 };
@@ -96,7 +96,7 @@ function draw(figure, all, { value, format, words, isArea, isBytes, name }) {
       if (!value) return;
       const height = Math.max(y(0) - y(value), 1.5);
       add(svg, 'rect', {
-        class: 'bar', x: x(index) + 0.25, y: y(0) - height, width: Math.max(x(1) - x(0) - 0.75, 1), height, rx: 1,
+        class: 'bar', x: x(index) + 0.5, y: y(0) - height, width: Math.max(x(1) - x(0) - 1, 1), height, rx: 1,
       });
     });
   }
@@ -105,7 +105,7 @@ function draw(figure, all, { value, format, words, isArea, isBytes, name }) {
 
   const caption = figure.querySelector('p');
   const point = (index) => {
-    const shown = values[index] === null ? 'not known' : format(values[index]);
+    const shown = values[index] === null ? 'not recorded' : format(values[index]);
     caption.textContent = `${at(all[index].minute)} to ${at(all[index].minute + BIN)}: ${shown}`;
     const middle = (x(index) + x(index + 1)) / 2;
     cursor.setAttribute('x1', middle);
@@ -125,7 +125,7 @@ function draw(figure, all, { value, format, words, isArea, isBytes, name }) {
   svg.addEventListener('pointerleave', leave);
   svg.addEventListener('blur', leave);
   svg.addEventListener('keydown', (event) => {
-    const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -6, PageDown: 6, Home: -BINS, End: BINS };
+    const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -4, PageDown: 4, Home: -BINS, End: BINS };
     if (!(event.key in moves)) return;
     event.preventDefault();
     pointed = Math.min(BINS - 1, Math.max(0, pointed + moves[event.key]));
@@ -163,7 +163,7 @@ function drawArea(svg, values, x, y) {
       add(svg, 'rect', { class: 'unseen', x: from, y: MARGIN.top, width: x(index + 1) - from, height: y(0) - MARGIN.top });
       if (x(index + 1) - from > 90) {
         const middle = (x(index + 1) + from) / 2;
-        add(svg, 'text', { x: middle, y: (MARGIN.top + y(0)) / 2, 'text-anchor': 'middle' }, 'not watched');
+        add(svg, 'text', { x: middle, y: (MARGIN.top + y(0)) / 2, 'text-anchor': 'middle' }, 'not recorded');
       }
       unseen = 0;
     }
@@ -186,7 +186,7 @@ function table(body, all) {
     const head = document.createElement('th');
     head.scope = 'row';
     head.textContent = at(row.hour * 60);
-    const cells = [number(row.files), bytes(row.bytes), row.waiting === null ? 'not known' : number(row.waiting)];
+    const cells = [number(row.files), bytes(row.bytes), row.waiting === null ? 'not recorded' : number(row.waiting)];
     line.append(head, ...cells.map((text) => {
       const cell = document.createElement('td');
       cell.textContent = text;
@@ -210,7 +210,7 @@ export function show(day) {
     isBytes: true,
     words: files === 0
       ? 'Nothing was committed.'
-      : `${plural(files, 'file')}, ${bytes(total)} committed; at most ${bytes(busiest.bytes)} in 10 minutes, at ${at(busiest.minute)}`,
+      : `${plural(files, 'file')}, ${bytes(total)} committed; at most ${bytes(busiest.bytes)} in ${BIN} minutes, at ${at(busiest.minute)}`,
   });
   draw(document.getElementById('backlog'), all, {
     name: 'Backlog',
