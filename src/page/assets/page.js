@@ -238,7 +238,7 @@ function updateCard(parts, folder) {
   set(waiting.note, oldest === null ? 'nothing to commit' : `the oldest for ${duration(oldest)}`);
   mark(waiting.row, oldest !== null && oldest >= LONG_S ? 'warn' : null);
   set(failed.value, number(folder.failed));
-  set(failed.note, folder.failed > 0 ? 'listed below with reasons' : 'nothing is wrong with any file');
+  set(failed.note, folder.failed > 0 ? 'listed below with reasons' : 'no file is in trouble');
   mark(failed.row, folder.failed > 0 ? 'bad' : null);
   set(watched.value, plural(folder.watched_dirs, 'directory').replace('directorys', 'directories'));
   const left = [folder.excluded > 0 ? `${number(folder.excluded)} left out by patterns` : null, folder.skipped > 0 ? `${number(folder.skipped)} links or mounts skipped` : null];
