@@ -253,7 +253,8 @@ async fn a_browser_shows_the_folder_and_what_becomes_of_it() {
 async fn a_busy_page_fits_every_screen_in_light_and_dark() {
     let Some(browser) = Browser::start().await else { return };
     let site = Arc::new(Site::standin().await);
-    let mut rig = Rig::new(&site, "on_delete = \"mirror\"\ntransport = \"workspace\"");
+    let keys = "on_delete = \"mirror\"\ntransport = \"workspace\"\nbatch.quiet = \"1s\"";
+    let mut rig = Rig::new(&site, keys);
     let listen = free_address();
     with_page(&rig, listen);
     let (rest, gone) = (rig.dir().join("microscope-2"), rig.dir().join("a-disk-that-is-not-mounted"));
@@ -274,7 +275,8 @@ async fn a_busy_page_fits_every_screen_in_light_and_dark() {
     rig.until_status("they are held", |report| report.folders[0].held == 12).await;
     fs::write(rig.folder.join(HOSTILE), "x").unwrap();
     rig.until_status("one has failed", |report| report.folders[0].failed == 1).await;
-    site.gate().fault(Rule::on(Op::StageFiles, Action::Throttle { bytes_per_s: 100_000 }).forever());
+    // Part of the batch gets through.
+    site.gate().fault(Rule::on(Op::StageFiles, Action::HangBefore).after(1).forever());
     (0..60_u8).for_each(|n| rig.write(&format!("run 8/frame {n:04}.raw"), vec![n; 90_000]));
     browser.open(&format!("http://{listen}/")).await;
     browser.until("document.querySelector('progress')?.value > 0").await;

@@ -48,6 +48,7 @@ impl Browser {
                 line.split_once("successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok()
             })
             .expect("the driver says its port");
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http =
             reqwest::Client::builder().no_proxy().timeout(WAIT_MAX).build().expect("the options are fine");
         let arguments = [
