@@ -19,7 +19,7 @@ const FRESH_SHARE: u32 = 20;
 /// Makes reports for all who ask, one at a time and none twice within a second.
 pub(super) struct Reports {
     make: Reporter,
-    last: Mutex<Option<Arc<Made>>>,
+    last: Arc<Mutex<Option<Arc<Made>>>>,
 }
 
 /// A report that was made.
@@ -34,26 +34,54 @@ pub(super) struct Made {
 
 impl Reports {
     pub(super) fn new(make: Reporter) -> Self {
-        Self { make, last: Mutex::new(None) }
+        Self { make, last: Arc::default() }
     }
 
     /// A report that is good still, or a new one.
     pub(super) async fn latest(&self) -> Result<Arc<Made>, String> {
-        let mut last = self.last.lock().await;
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(made) = last.as_ref().filter(|made| Instant::now() < made.good_until) {
             return Ok(Arc::clone(made));
         }
         let make = Arc::clone(&self.make);
-        let from = Instant::now();
+        // The turn goes with the work: whoever goes away meanwhile leaves it to nobody else before it is done.
         let making = tokio::task::spawn_blocking(move || {
+            let from = Instant::now();
             let report = make()?;
             let json = serde_json::to_vec(&report).map_err(|error| error.to_string())?;
-            Ok::<_, String>((report, json))
+            let good_until = Instant::now() + (from.elapsed() * FRESH_SHARE).clamp(FRESH_MIN, FRESH_MAX);
+            let made = Arc::new(Made { report, json: json.into(), good_until });
+            *last = Some(Arc::clone(&made));
+            Ok(made)
         });
-        let (report, json) = making.await.map_err(|error| error.to_string())??;
-        let good_until = Instant::now() + (from.elapsed() * FRESH_SHARE).clamp(FRESH_MIN, FRESH_MAX);
-        let made = Arc::new(Made { report, json: json.into(), good_until });
-        *last = Some(Arc::clone(&made));
-        Ok(made)
+        making.await.map_err(|error| error.to_string())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex as StdMutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_goes_away_leaves_no_second_report_under_way() {
+        let (go, gone) = mpsc::channel::<()>();
+        let (gone, made) = (StdMutex::new(gone), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&made);
+        let reports = Arc::new(Reports::new(Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = gone.lock().unwrap().recv();
+            Report::without_service("/etc/x".as_ref(), &[], None).map_err(|error| error.to_string())
+        })));
+        for _ in 0..20 {
+            let asking = reports.latest();
+            assert!(tokio::time::timeout(Duration::from_millis(20), asking).await.is_err());
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        drop(go);
+        assert_eq!(reports.latest().await.unwrap().report.config, "/etc/x");
+        assert_eq!(made.load(Ordering::SeqCst), 1, "and that one is used");
     }
 }

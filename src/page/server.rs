@@ -26,7 +26,7 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may be silent before its first request.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long it lasts from its last request on.
-pub(super) const REQUEST_TIME: Duration = Duration::from_secs(15);
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(20);
 /// Who reads events at once.
 const READERS_MAX: usize = 16;
 

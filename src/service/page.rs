@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Page;
-use crate::page::{Gauge, PastCommit, SharedHistory, Source, serve};
+use crate::page::{Gauge, History, PastCommit, SharedHistory, Source, serve};
 use crate::state::{State, StateError};
 use crate::status::PageReport;
 
@@ -48,6 +48,10 @@ impl PageKeeper {
 
     /// Has the page be this one from now on.
     pub(super) fn set(&self, page: Option<Page>) {
+        if page.is_none() {
+            // What happens while nobody notes it down would count in the minute in which someone does again.
+            *self.history.lock().unwrap_or_else(PoisonError::into_inner) = History::default();
+        }
         self.wanted.send_replace(page);
     }
 

@@ -363,7 +363,29 @@ const FAINT: &str = r"(() => {
   return faint;
 })()";
 
-/// The whole of a report is what the page needs; a value that is no JSON would never come through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_age_of_what_waits_grows_whatever_fails_and_ends_with_the_commit() {
+    let (site, mut rig, listen) = rig_with_page("").await;
+    let standin = site.as_standin().unwrap();
+    assert_eq!(rig.folder_status().await.oldest_waiting_s, None);
+    standin.go_down().await;
+    rig.write("b", "2");
+    let tries = |report: &Report| report.folders[0].done.map_or(0, |done| done.failed_tries);
+    let age = |report: &Report| report.folders[0].oldest_waiting_s;
+    rig.until_status("it was tried", |report| tries(report) >= 2).await;
+    rig.kick();
+    rig.until_status("it grows", |report| tries(report) >= 3 && age(report) >= Some(4)).await;
+    let figures = get(listen, "/metrics").await.text().await.unwrap();
+    let told = figures.lines().find(|line| line.starts_with("oxen_sync_oldest_uncommitted_age_seconds{"));
+    let told: f64 = told.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
+    assert!(told >= 4.0, "{told}");
+    standin.come_up();
+    rig.kick();
+    rig.until_status("nothing waits", |report| age(report).is_none() && tries(report) >= 3).await;
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_day_is_told_in_columns() {
     let (_site, mut rig, listen) = rig_with_page("").await;
