@@ -3,7 +3,7 @@
 //!
 //! | Address | Answer |
 //! |---|---|
-//! | `/` | the page, with `/page.css`, `/page.js` and `/icon.svg` |
+//! | `/` | the page, with its style, scripts and icon |
 //! | `/events` | the report each time it has changed, at most once a second, as server-sent events |
 //! | `/api/status` | the report as JSON, as `oxen-sync status --json` prints it |
 //! | `/api/history` | the last day in minutes; `?folder=N` for one folder, counted from 0 |

@@ -71,6 +71,8 @@ pub async fn serve(
         .route("/", get(|| asset("text/html; charset=utf-8", include_str!("assets/page.html"))))
         .route("/page.css", get(|| asset("text/css; charset=utf-8", include_str!("assets/page.css"))))
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/page.js"))))
+        .route("/cards.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/cards.js"))))
+        .route("/dom.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/dom.js"))))
         .route("/plot.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/plot.js"))))
         .route("/icon.svg", get(|| asset("image/svg+xml", include_str!("assets/icon.svg"))))
         .route("/events", get(read_events))

@@ -5,14 +5,16 @@
 
 pub(crate) mod limit;
 mod links;
+mod look;
 mod report;
 pub mod socket;
 mod text;
 mod timers;
 
+pub use look::{CROWDED_HELP, report};
 pub use report::{
-    BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, DoneReport, FolderReport,
-    FolderState, LiveFolder, PageReport, ProblemReport, Report, RetryReport, report,
+    BatchReport, CommitReport, ConfigRefused, CrowdedReport, DoneReport, FolderReport, FolderState,
+    LiveFolder, PageReport, ProblemReport, Report, RetryReport,
 };
 pub use text::render;
 pub use timers::{CONFIG_POLL, TICK, TICK_AT_REST, TimerReport};

@@ -1,5 +1,7 @@
 // The last day as two plots and a table. Drawn as SVG whose numbers come from here and whose colours come from the sheet.
 
+import { bytes, number, plural } from './dom.js';
+
 const DAY = 24 * 60;
 /** Minutes of one bar. */
 const BIN = 15;
@@ -8,23 +10,7 @@ const HEIGHT = 190;
 const MARGIN = { left: 58, right: 8, top: 10, bottom: 24 };
 const SVG = 'http://www.w3.org/2000/svg';
 
-const count = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
-
-export const number = (value) => count.format(value);
-
-export function bytes(value) {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return `${Number(value.toFixed(digits))} ${units[unit]}`;
-}
-
-export const plural = (value, word) => `${number(value)} ${word}${value === 1 ? '' : 's'}`;
 
 /** Rows of minutes as bins that end with the one under way. */
 function bins(day) {

@@ -130,6 +130,11 @@ impl Browser {
         picture["data"].as_str().expect("it is text").to_owned()
     }
 
+    /// Texts that are hard to read.
+    pub(crate) async fn faint(&self) -> Vec<String> {
+        serde_json::from_value(self.value(FAINT).await).expect("it is a list")
+    }
+
     /// What the page complained of: scripts that failed, what its policy forbade.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let lines = self.ask("se/log", json!({"type": "browser"})).await;
@@ -152,3 +157,30 @@ pub(crate) fn keep_picture(name: &str, base64: &str) {
 fn path_text(path: &Path) -> String {
     path.to_str().expect("it is UTF-8").to_owned()
 }
+
+/// Every element with text of its own whose contrast to what lies behind it is below 4.5 to 1 (WCAG 2.2, 1.4.3).
+const FAINT: &str = r"(() => {
+  const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const light = ([r, g, b]) => {
+    const part = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const element of document.body.querySelectorAll('*')) {
+    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!hasText || element.closest('[hidden], noscript, .unseen') || element.getClientRects().length === 0) continue;
+    const style = getComputedStyle(element);
+    const colour = rgb(element instanceof SVGElement ? style.fill : style.color);
+    const [one, other] = [light(colour), light(behind(element))].sort((a, b) => b - a);
+    const contrast = (one + 0.05) / (other + 0.05);
+    if (contrast < 4.5) faint.push(`${element.tagName}.${element.className}: ${contrast.toFixed(2)} ${element.textContent.slice(0, 40)}`);
+  }
+  return faint;
+})()";
