@@ -42,6 +42,7 @@
 //! | [`service`] | wiring all of it, reload, systemd | decisions |
 //! | [`status`] | reports | changing anything |
 //! | [`control`] | how a service is asked and steered | how that is done |
+//! | [`page`] | HTML, events, Prometheus' format | where reports come from, changing anything |
 //! | [`cli`] | the commands | how they work |
 
 mod blocking;
@@ -69,5 +70,7 @@ pub mod service;
 pub mod status;
 
 pub mod control;
+
+pub mod page;
 
 pub mod cli;

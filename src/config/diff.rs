@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::{Config, Folder};
+use super::{Config, Folder, Page};
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{RepoPath, printable};
 
@@ -54,6 +54,8 @@ pub struct Change {
     pub restart: Vec<Folder>,
     /// Folders that nothing touches.
     pub keep: Vec<FolderId>,
+    /// Set when the page is to be another: what it is to be from now on.
+    pub page: Option<Option<Page>>,
     /// Set when the state directory changed, which takes effect only when the service is restarted.
     pub state_dir: Option<StateDirMove>,
 }
@@ -81,7 +83,11 @@ impl fmt::Display for StateDirMove {
 impl Change {
     /// Whether the running service has nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.start.is_empty() && self.stop.is_empty() && self.restart.is_empty() && self.state_dir.is_none()
+        self.start.is_empty()
+            && self.stop.is_empty()
+            && self.restart.is_empty()
+            && self.page.is_none()
+            && self.state_dir.is_none()
     }
 }
 
@@ -99,6 +105,7 @@ pub fn diff(old: &Config, new: &Config) -> Change {
         }
     }
     change.stop = gone.into_keys().collect();
+    change.page = (old.page != new.page).then_some(new.page);
     if old.state_dir != new.state_dir {
         change.state_dir = Some(StateDirMove { from: old.state_dir.clone(), to: new.state_dir.clone() });
     }
@@ -143,6 +150,7 @@ server = "hub"
         words.extend(change.stop.iter().map(|id| format!("-{}", printable(&id.path))));
         words.extend(change.restart.iter().map(|folder| format!("~{}", printable(&folder.path))));
         words.extend(change.keep.iter().map(|id| format!("={}", printable(&id.path))));
+        words.extend(change.page.map(|page| page.map_or("@".to_owned(), |page| format!("@{}", page.listen))));
         words.extend(change.state_dir.map(|moved| format!("!{}", printable(&moved.to))));
         words.join(" ")
     }
@@ -175,6 +183,7 @@ server = "hub"
             ("the author", OLD.replace("name = \"rig\"", "name = \"gir\""), "~/a ~/b"),
             ("one server's timeout", OLD.replace(".ai\"", ".ai\"\nconnect_timeout = \"3s\""), "~/b =/a"),
             ("one server's URL", OLD.replace("hub.oxen.ai", "hub.lab"), "+/b -/b =/a"),
+            ("a page", format!("{OLD}[page]\nlisten = \"127.0.0.1:7710\"\n"), "=/a =/b @127.0.0.1:7710"),
             ("the state directory", OLD.replace("/var/lib", "/srv"), "=/a =/b !/srv/oxen-sync"),
         ];
         for (what, new, change) in table {

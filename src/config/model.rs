@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where the service keeps its state, absolute.
     pub state_dir: PathBuf,
+    /// The page in a browser, where one is wanted.
+    pub page: Option<Page>,
     /// Who signs the commits.
     pub author: Author,
     /// The folders, in the file's order.
@@ -29,6 +31,20 @@ pub struct Config {
 /// What a person types to let go what the brake holds of the folder at `path` in the config `file`.
 pub fn release_command(file: &Path, path: &Path) -> String {
     format!("oxen-sync release {} --config {}", shell_word(path), shell_word(file))
+}
+
+/// The page that shows in a browser what the service is doing, and its figures for Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Where it is served: a loopback address unless the file says `allow_network = true`; the port is never 0.
+    pub listen: SocketAddr,
+}
+
+impl Page {
+    /// Whether nobody on the network can ask for it.
+    pub fn is_of_this_machine(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
 }
 
 /// Who signs the commits.

@@ -13,11 +13,18 @@ use super::schema;
 
 pub(super) struct Raw {
     pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) page: RawPage,
     pub(super) author: Option<RawAuthor>,
     pub(super) server: Option<RawServer>,
     pub(super) servers: Vec<(Spanned<String>, RawServer)>,
     pub(super) defaults: Settings,
     pub(super) folders: Vec<RawFolder>,
+}
+
+#[derive(Default)]
+pub(super) struct RawPage {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) allow_network: Option<Spanned<bool>>,
 }
 
 pub(super) struct RawAuthor {
@@ -115,6 +122,13 @@ impl Raw {
         }
         Self {
             state_dir: top.string("state_dir", findings),
+            page: top
+                .table("page", schema::PAGE, "page.", findings)
+                .map(|page| RawPage {
+                    listen: page.string("listen", findings),
+                    allow_network: page.boolean("allow_network", findings),
+                })
+                .unwrap_or_default(),
             author: top
                 .table("author", schema::AUTHOR, "author.", findings)
                 .map(|table| RawAuthor::read(&table, findings)),

@@ -1,6 +1,7 @@
 //! The second stage: what the values mean, with the defaults filled in. The defaults and the bounds stand here
 //! and in `servers`, and nowhere else.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use toml::Spanned;
 
 use super::clash::{Placed, note_clashes, note_state_dir};
 use super::problem::Finding;
-use super::raw::{Raw, RawAuthor, RawFolder, Settings};
+use super::raw::{Raw, RawAuthor, RawFolder, RawPage, Settings};
 use super::servers::{default_server, named_server, servers};
 use super::{
-    Author, BatchLimits, Config, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate, OnDelete,
+    Author, BatchLimits, Config, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate, OnDelete, Page,
     Server, Settle, Transport, check,
 };
 use crate::oxen::{BranchName, RepoName};
@@ -44,6 +45,7 @@ const RESCAN_INTERVAL: Duration = minutes(60);
 /// The config, or `None` where `findings` say why not.
 pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Finding>) -> Option<Config> {
     let home = env.home.as_deref();
+    let page = page(&raw.page, findings);
     let author = raw.author.as_ref().and_then(|author| author_of(author, findings));
     let servers = servers(raw, home, findings);
     // Once by themselves, so that a problem in [defaults] is noted even where every folder overrides it.
@@ -74,9 +76,34 @@ pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Fin
     Some(Config {
         file: file.to_owned(),
         state_dir: state_dir?,
+        page,
         author: author?,
         folders: folders.into_iter().map(|placed| placed.folder).collect(),
     })
+}
+
+/// The page that is asked for; none without an address.
+fn page(raw: &RawPage, findings: &mut Vec<Finding>) -> Option<Page> {
+    const ADDRESS: &str = "write an IP address and a port: \"127.0.0.1:7710\"";
+    let listen = raw.listen.as_ref()?;
+    let Ok(address) = listen.get_ref().parse::<SocketAddr>() else {
+        findings.push(Finding::new(listen.span(), "`page.listen` is not an address").help(ADDRESS));
+        return None;
+    };
+    if address.port() == 0 {
+        findings.push(Finding::new(listen.span(), "`page.listen` names no port").help(ADDRESS));
+    }
+    let page = Page { listen: address };
+    let may_leave = raw.allow_network.as_ref().is_some_and(|allowed| *allowed.get_ref());
+    if !may_leave && !page.is_of_this_machine() {
+        let message =
+            "everyone on the network could read there which files there are and what becomes of them";
+        findings.push(Finding::new(listen.span(), message).help(
+            "listen on \"127.0.0.1:7710\", or, where everyone on the network is trusted, write allow_network = true \
+             below it",
+        ));
+    }
+    Some(page)
 }
 
 fn author_of(raw: &RawAuthor, findings: &mut Vec<Finding>) -> Option<Author> {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,12 +26,16 @@ pub struct SettleStage {
     by_due: BTreeSet<(Instant, LocalPath)>,
     /// Paths that were found busy at their last look.
     busy: usize,
+    /// When each path that waits came, by the order of their coming.
+    by_age: BTreeMap<u64, Instant>,
+    /// How many paths ever came.
+    came: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
-    /// When it came, whatever happened to it since.
-    since: Instant,
+    /// Its key in `by_age`.
+    number: u64,
     /// When it was last seen to move.
     touched: Instant,
     first: Instant,
@@ -102,7 +106,14 @@ const RECHECK_MIN: Duration = Duration::from_millis(200);
 impl SettleStage {
     /// A stage without paths.
     pub fn new(limits: SettleLimits) -> Self {
-        Self { limits, entries: HashMap::new(), by_due: BTreeSet::new(), busy: 0 }
+        Self {
+            limits,
+            entries: HashMap::new(),
+            by_due: BTreeSet::new(),
+            busy: 0,
+            by_age: BTreeMap::new(),
+            came: 0,
+        }
     }
 
     /// Paths waiting or being examined.
@@ -147,7 +158,7 @@ impl SettleStage {
 
     /// Whether a path waits, or is examined, that had come by `then`.
     pub fn has_from(&self, then: Instant) -> bool {
-        self.entries.values().any(|entry| entry.since <= then)
+        self.waiting_since().is_some_and(|since| since <= then)
     }
 
     /// How far a path is; `None` where it does not wait.
@@ -159,6 +170,16 @@ impl SettleStage {
             is_read: entry.examining,
             is_overdue: now.saturating_duration_since(entry.first) >= self.limits.max_wait,
         })
+    }
+
+    /// When the path that waits the longest was first seen to have changed.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.by_age.first_key_value().map(|(_, since)| *since)
+    }
+
+    /// The same of `path`, if it waits.
+    pub fn since(&self, path: &LocalPath) -> Option<Instant> {
+        self.entries.get(path).and_then(|entry| self.by_age.get(&entry.number)).copied()
     }
 
     /// When the next path is due.
@@ -194,10 +215,18 @@ impl SettleStage {
         if entry.touched_meanwhile {
             let (_, was_overdue) = entry.taken;
             if was_overdue {
-                (entry.first, entry.since, entry.failed) = (now, now, 0);
+                (entry.first, entry.failed) = (now, 0);
+                self.by_age.remove(&entry.number);
+                self.came += 1;
+                entry.number = self.came;
+                self.by_age.insert(entry.number, now);
                 entry.deadline = now + self.limits.max_wait;
                 entry.due = now + self.limits.quiet;
                 self.by_due.insert((entry.due, path.clone()));
+                self.by_age.remove(&entry.number);
+                self.came += 1;
+                entry.number = self.came;
+                self.by_age.insert(entry.number, now);
                 return true;
             }
             entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);
@@ -207,6 +236,7 @@ impl SettleStage {
         if entry.busy {
             self.busy -= 1;
         }
+        self.by_age.remove(&entry.number);
         self.entries.remove(path);
         true
     }
@@ -249,18 +279,22 @@ impl SettleStage {
 
     fn restart(&mut self, path: &LocalPath, now: Instant, seen: Option<Signature>) {
         let limits = self.limits;
-        let entry = self.entries.entry(path.clone()).or_insert(Entry {
-            since: now,
-            touched: now,
-            first: now,
-            deadline: now + limits.max_wait,
-            failed: 0,
-            due: now,
-            seen,
-            examining: false,
-            taken: (now, false),
-            touched_meanwhile: false,
-            busy: false,
+        let entry = self.entries.entry(path.clone()).or_insert_with(|| {
+            self.came += 1;
+            self.by_age.insert(self.came, now);
+            Entry {
+                number: self.came,
+                touched: now,
+                first: now,
+                deadline: now + limits.max_wait,
+                failed: 0,
+                due: now,
+                seen,
+                examining: false,
+                taken: (now, false),
+                touched_meanwhile: false,
+                busy: false,
+            }
         });
         entry.seen = seen;
         entry.touched = now;
@@ -380,6 +414,22 @@ mod tests {
     }
 
     #[test]
+    fn the_age_of_a_path_counts_from_its_first_touch() {
+        let start = Instant::now();
+        let mut stage = SettleStage::new(LIMITS);
+        stage.touch(&local("a"), None, start);
+        stage.touch(&local("b"), None, start + seconds(1.0));
+        stage.touch(&local("a"), None, start + seconds(1.5));
+        assert_eq!(stage.waiting_since(), Some(start));
+        assert_eq!(stage.take_due(start + seconds(3.5), 9).len(), 2);
+        assert_eq!(stage.since(&local("a")), Some(start), "also while it is examined");
+        assert!(stage.settled(&local("a"), start + seconds(4.0)));
+        assert_eq!((stage.waiting_since(), stage.since(&local("a"))), (Some(start + seconds(1.0)), None));
+        assert!(stage.settled(&local("b"), start + seconds(4.0)));
+        assert_eq!(stage.waiting_since(), None);
+    }
+
+    #[test]
     fn a_file_that_we_read_for_long_is_not_overdue_for_that() {
         let start = Instant::now();
         let mut stage = SettleStage::new(LIMITS);
@@ -489,6 +539,7 @@ mod tests {
                     _ => if let Some(path) = out.pop() { stage.moving(&path, None, now); },
                 }
                 prop_assert!(stage.by_due.len() + out.len() == stage.len());
+                prop_assert!(stage.by_age.len() == stage.len() && stage.by_age.values().is_sorted());
             }
             for path in out { if stage.settled(&path, now) { fresh.remove(&path); } }
             for _ in 0..20 {

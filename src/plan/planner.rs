@@ -25,6 +25,10 @@ pub struct Planner {
     early_bytes: u64,
     /// Up to which mark everything is due at once.
     hurry: Option<u64>,
+    /// When the oldest change that waits was first seen.
+    oldest: Option<Instant>,
+    /// The same of those that were taken out and are not known to have landed.
+    under_way: Option<Instant>,
 }
 
 /// A place in the order in which changes come, for [`Planner::is_past`].
@@ -36,6 +40,8 @@ struct Pending {
     change: Change,
     /// How many batches were taken out before this path came.
     batches: u64,
+    /// When it was first seen that the path had changed.
+    seen: Instant,
 }
 
 impl Planner {
@@ -50,6 +56,8 @@ impl Planner {
             early: Vec::new(),
             early_bytes: 0,
             hurry: None,
+            oldest: None,
+            under_way: None,
         }
     }
 
@@ -81,13 +89,29 @@ impl Planner {
         (self.limits.max_files + reserved).saturating_sub(self.pending.len() + self.early.len())
     }
 
+    /// When the oldest change that waits or is under way was first seen.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        earlier(self.oldest, self.under_way)
+    }
+
+    /// What was taken out is no longer under way: it has landed, or was put back.
+    pub fn landed(&mut self) {
+        self.under_way = None;
+    }
+
     /// Takes a change in; it replaces an earlier one of the same path.
     pub fn add(&mut self, change: Change, now: Instant) {
+        self.add_seen(change, now, now);
+    }
+
+    /// The same of a change that was first seen at `seen`.
+    pub fn add_seen(&mut self, change: Change, seen: Instant, now: Instant) {
         let size = size_of(&change);
         let before = match self.pending.entry(change.path.clone()) {
             Entry::Occupied(mut entry) => size_of(&std::mem::replace(&mut entry.get_mut().change, change)),
             Entry::Vacant(entry) => {
-                entry.insert(Pending { change, batches: self.batches });
+                entry.insert(Pending { change, batches: self.batches, seen });
+                self.oldest = earlier(self.oldest, Some(seen));
                 0
             }
         };
@@ -98,10 +122,13 @@ impl Planner {
     /// Takes changes back in that came to nothing; a later change of the same path stays. They go first, so that it shows
     /// whether one of them is at fault.
     pub fn put_back(&mut self, changes: impl IntoIterator<Item = Change>, now: Instant) {
+        // Which of them is the oldest is not known any more; the oldest of them is as old as that.
+        let seen = self.under_way.unwrap_or(now);
         for change in changes {
             if let Entry::Vacant(entry) = self.pending.entry(change.path.clone()) {
                 self.bytes += size_of(&change);
-                entry.insert(Pending { change, batches: 0 });
+                entry.insert(Pending { change, batches: 0, seen });
+                self.oldest = earlier(self.oldest, Some(seen));
             }
         }
         if !self.pending.is_empty() && self.since.is_none() {
@@ -119,11 +146,12 @@ impl Planner {
         for path in removals {
             // What is known of the file says where it stands, once the batch is on its way.
             let change = Change { path: path.clone(), place: PlaceKey::default(), kind: ChangeKind::Remove };
-            self.pending.entry(path).or_insert(Pending { change, batches: self.batches });
+            self.pending.entry(path).or_insert(Pending { change, batches: self.batches, seen: first });
         }
         if self.pending.len() > before {
             let (oldest, newest) = self.since.unwrap_or((first, last));
             self.since = Some((oldest.min(first), newest.max(last)));
+            self.oldest = earlier(self.oldest, Some(first));
         }
     }
 
@@ -216,8 +244,13 @@ impl Planner {
             }
         }
         paths.sort();
-        let taken = paths.iter().filter_map(|path| self.pending.remove(path));
-        (taken.map(|pending| pending.change).collect(), bytes)
+        let mut taken = Vec::with_capacity(paths.len());
+        for Pending { change, seen, .. } in paths.iter().filter_map(|path| self.pending.remove(path)) {
+            self.under_way = earlier(self.under_way, Some(seen));
+            taken.push(change);
+        }
+        self.oldest = self.pending.values().map(|pending| pending.seen).min();
+        (taken, bytes)
     }
 
     /// Whether a change of the path waits.
@@ -257,6 +290,11 @@ impl Planner {
                 .take_while(|(path, _)| path.starts_with(&change.path))
                 .any(|(_, below)| below.change.kind == ChangeKind::Remove)
     }
+}
+
+/// The earlier of two moments, where there is one.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn size_of(change: &Change) -> u64 {
@@ -393,6 +431,29 @@ pub(super) mod tests {
             assert_eq!(planner.take(start).unwrap().len(), 5);
         }
         assert!(gone >= 15, "{gone} of 20 batches");
+    }
+
+    #[test]
+    fn the_age_of_the_oldest_change_outlives_failed_tries_and_ends_when_it_lands() {
+        let start = Instant::now();
+        let at = |s: f64| start + seconds(s);
+        let mut planner = Planner::new(LIMITS);
+        assert_eq!(planner.waiting_since(), None);
+        for number in 0..6 {
+            planner.add_seen(put(&format!("m{number}"), 1), at(f64::from(number)), at(9.0));
+        }
+        let batch = planner.take(at(10.0)).unwrap();
+        assert_eq!((batch.len(), planner.waiting_since()), (5, Some(start)));
+        planner.put_back(batch, at(20.0));
+        planner.landed();
+        assert_eq!(planner.waiting_since(), Some(start), "it came to nothing");
+        planner.add_seen(put("m5", 2), at(30.0), at(30.0));
+        planner.take(at(40.0));
+        planner.landed();
+        assert_eq!(planner.waiting_since(), Some(at(5.0)), "a later change of a path makes it no younger");
+        planner.take(at(50.0));
+        planner.landed();
+        assert_eq!(planner.waiting_since(), None);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use tokio::time::Instant;
+
 use super::Pusher;
 use super::batch::bytes_of;
 use crate::state::Change;
@@ -73,6 +75,8 @@ pub struct PushStatus {
     pub pending: u64,
     /// Their bytes.
     pub pending_bytes: u64,
+    /// When the oldest of all that waits or is under way here was first seen to have changed.
+    pub waiting_since: Option<Instant>,
     /// Whether there are more changes than are counted in `pending`.
     pub has_more: bool,
     /// Whether removals are held.
@@ -85,6 +89,8 @@ pub struct PushStatus {
     pub files_removed: u64,
     /// Bytes in them.
     pub bytes_pushed: u64,
+    /// Tries that failed since the start.
+    pub failures: u64,
     /// Files put in quarantine since the start.
     pub quarantined: u64,
     /// Changes left out because their file was not what it was.

@@ -92,6 +92,7 @@ impl Tries {
     /// A delivery came to nothing.
     pub(super) async fn failed(&mut self, pusher: &Pusher, failure: &Failure, only_looked: bool) {
         self.looking = only_looked;
+        pusher.status.send_modify(|status| status.failures += 1);
         self.failures = self.failures.saturating_add(1);
         self.unexplained = if failure.may_be_content { self.unexplained + 1 } else { 0 };
         let stopped = failure.verdict == Verdict::Stop;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asked::{Flushes, stage_of};
 use super::deliver::Failed;
-use super::early::{EARLY_SIZE_MAX, EarlyBatch, Finished, early_min};
+use super::early::{self, EARLY_SIZE_MAX, EarlyBatch, early_min};
 use super::isolate::deliver;
 use super::pusher::Failure;
 use super::removals::Removals;
@@ -20,7 +20,7 @@ use super::verdict::Verdict;
 use super::{Ask, PushPhase, PushStatus, Pusher, Steering};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
-use crate::folder::intake::Outlook;
+use crate::folder::intake::{Finished, Outlook};
 use crate::path::printable;
 use crate::plan::Planner;
 use crate::state::{Change, FolderKey, Places, RetryRow};
@@ -84,7 +84,7 @@ pub(super) fn now_ms() -> i64 {
 /// `kick` cuts a wait short; `sure` is told once the branch is there and known; `steering` is how others ask and pause it.
 pub async fn run(
     pusher: Pusher,
-    (changes, outlook): (mpsc::Receiver<Change>, watch::Receiver<Outlook>),
+    (changes, outlook): (mpsc::Receiver<Finished>, watch::Receiver<Outlook>),
     (kick, sure): (Arc<Notify>, oneshot::Sender<()>),
     steering: Steering,
     cancel: CancellationToken,
@@ -106,6 +106,7 @@ pub async fn run(
         if collected.is_paused() && early.take().is_some() {
             let set_out = collected.planner.release_early();
             collected.planner.put_back(set_out, Instant::now());
+            collected.planner.landed();
             undo(&pusher).await;
         }
         let waits = Waits { is_staging: early.is_some(), is_paused: collected.is_paused() };
@@ -160,11 +161,13 @@ pub async fn run(
                         goes_early = false;
                         let set_out = collected.planner.release_early();
                         collected.planner.put_back(set_out, Instant::now());
+                        collected.planner.landed();
                     }
                     Ended::Paused => {
                         // What it had begun is undone above, once all that set out is back.
                         let set_out = collected.planner.release_early();
                         collected.planner.put_back(set_out, Instant::now());
+                        collected.planner.landed();
                         early = None;
                         undo(&pusher).await;
                     }
@@ -219,10 +222,12 @@ pub async fn run(
                             sure.take().map(|sure| sure.send(()));
                         }
                         goes_early = pusher.options.transport != Transport::Put;
+                        collected.planner.landed();
                         tries.succeeded(&pusher, checks).await;
                     }
                     Ended::Done(Err(Failed { failure, changes })) => {
                         collected.planner.put_back(changes, Instant::now());
+                        collected.planner.landed();
                         tries.failed(&pusher, &failure, checks).await;
                         if !lasting && (failure.verdict == Verdict::Stop || tries.failures() >= TRIES_MAX) {
                             break Some(failure.reason);
@@ -230,6 +235,7 @@ pub async fn run(
                     }
                     Ended::Paused => {
                         collected.planner.put_back(all, Instant::now());
+                        collected.planner.landed();
                         undo(&pusher).await;
                     }
                     Ended::Cancelled => {
@@ -259,7 +265,7 @@ async fn undo(pusher: &Pusher) {
 #[derive(Debug)]
 struct Collected {
     planner: Planner,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<Finished>,
     /// Whether more may come.
     open: bool,
     /// How many came.
@@ -277,7 +283,7 @@ enum Ended<T> {
 }
 
 impl Collected {
-    fn new(planner: Planner, changes: mpsc::Receiver<Change>, steering: Steering) -> Self {
+    fn new(planner: Planner, changes: mpsc::Receiver<Finished>, steering: Steering) -> Self {
         Self { planner, changes, open: true, received: 0, steering, flushes: Flushes::default() }
     }
 
@@ -286,14 +292,14 @@ impl Collected {
     }
 
     /// Takes in a change, and those that have come with it.
-    fn take_in(&mut self, first: Change) {
+    fn take_in(&mut self, first: Finished) {
         let now = Instant::now();
-        self.planner.add(first, now);
+        self.planner.add_seen(first.change, first.seen, now);
         self.received += 1;
         while !self.planner.is_full()
-            && let Ok(change) = self.changes.try_recv()
+            && let Ok(Finished { change, seen }) = self.changes.try_recv()
         {
-            self.planner.add(change, now);
+            self.planner.add_seen(change, seen, now);
             self.received += 1;
         }
     }
@@ -375,8 +381,8 @@ async fn deliver_all(
     let finished = pusher.finish_early(early, &rest).await;
     let all = [set_out, rest].concat();
     match finished {
-        Finished::Asked(sent) => pusher.sum_up(sent, all),
-        Finished::GivenUp(failure) => {
+        early::Finished::Asked(sent) => pusher.sum_up(sent, all),
+        early::Finished::GivenUp(failure) => {
             let folder = printable(&pusher.options.path);
             tracing::debug!(%folder, "a batch that set out early begins anew: {}", failure.reason);
             deliver(pusher, all, suspects_content).await
@@ -395,6 +401,7 @@ fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
     pusher.status.send_modify(|status| {
         status.pending = planner.len() as u64 + removals.len();
         status.pending_bytes = planner.bytes();
+        status.waiting_since = planner.waiting_since();
     });
 }
 

@@ -10,6 +10,7 @@ use super::asks::Asks;
 use super::folder::{RunningFolder, Shared};
 use crate::config::{Config, Folder, FolderId};
 use crate::folder::Hint;
+use crate::page::Gauge;
 use crate::push::compare::Comparison;
 use crate::push::{PushPhase, PushStatus};
 use crate::state::{State, StateError};
@@ -290,6 +291,24 @@ impl Folders {
             }
             Slot::Ending { .. } | Slot::Failed { .. } => true,
         })
+    }
+
+    /// All folders in the order of the config, for the page's history.
+    pub(super) fn gauges(&self, config: &Config) -> Vec<Gauge> {
+        let slots = lock(&self.slots);
+        let gauge = |folder: &Folder| {
+            let id = folder.id();
+            let key = id.key();
+            match slots.get(&id) {
+                Some(Slot::Running { work, .. }) => {
+                    let live = work.live();
+                    let (files, bytes) = (live.push.files_pushed, live.push.bytes_pushed);
+                    Gauge { key, waiting: live.waiting(), files, bytes }
+                }
+                _ => Gauge { key, waiting: 0, files: 0, bytes: 0 },
+            }
+        };
+        config.folders.iter().map(gauge).collect()
     }
 
     /// All folders in one line.

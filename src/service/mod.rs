@@ -7,6 +7,7 @@ mod control;
 mod folder;
 mod folders;
 mod oneshot;
+mod page;
 mod run;
 mod systemd;
 

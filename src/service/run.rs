@@ -10,8 +10,10 @@ use super::config_file::watch_config;
 use super::control::Controls;
 use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
+use super::page::{PageKeeper, Standing};
 use super::{Clients, clients, control, systemd};
 use crate::config::{self, Config, Env, Folder, LoadError};
+use crate::page::Source;
 use crate::path::printable;
 use crate::state::{Reader, State, StateError};
 use crate::status::{self, ConfigRefused, FolderState, Report, TICK, TICK_AT_REST};
@@ -67,8 +69,12 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let cancel = CancellationToken::new();
     let controls = Controls::new(Arc::clone(&service.config), service.state.clone(), service.folders.view());
     let commands = control::routes(controls);
-    let socket = tokio::spawn(status::socket::serve(listener, service.reporter(), commands, cancel.clone()));
+    let reporter = service.reporter();
+    let socket =
+        tokio::spawn(status::socket::serve(listener, Arc::clone(&reporter), commands, cancel.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
+    let source = Source { reporter, history: Arc::default() };
+    service.page = Some(PageKeeper::start(service.config().page, source, Arc::clone(&service.standing)));
     service.start_all();
 
     let mut tick_at = Instant::now();
@@ -105,6 +111,9 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
         _ = interrupt.recv() => tracing::warn!("stopped at once by a second signal"),
     }
     cancel.cancel();
+    if let Some(page) = service.page.take() {
+        page.stop().await;
+    }
     let _ = tokio::time::timeout(Duration::from_secs(1), socket).await;
     tracing::info!("oxen-sync has stopped");
     Ok(())
@@ -116,6 +125,9 @@ struct Service {
     env: Env,
     state: State,
     folders: Folders,
+    /// Once it is started.
+    page: Option<PageKeeper>,
+    standing: Standing,
     was_ready: bool,
     last_summary: String,
     last_alive: Instant,
@@ -129,6 +141,8 @@ impl Service {
             folders: Folders::new(Shared::new(state.clone()), Clients::new(env.clone())),
             env,
             state,
+            page: None,
+            standing: Standing::default(),
             was_ready: false,
             last_summary: String::new(),
             last_alive: Instant::now(),
@@ -162,6 +176,9 @@ impl Service {
         if let Some(moved) = &change.state_dir {
             tracing::warn!("state_dir has changed: {moved}");
         }
+        if let (Some(keeper), Some(page)) = (&self.page, change.page) {
+            keeper.set(page);
+        }
         let new = Config { state_dir: old.state_dir, ..new };
         *lock(&self.config) = new.clone();
         // What is new waits for nothing that ends.
@@ -192,6 +209,9 @@ impl Service {
     async fn tick(&mut self) -> bool {
         let config = self.config();
         self.folders.tick(&config);
+        if let Some(page) = &self.page {
+            page.sample(|| self.folders.gauges(&config), &self.state);
+        }
         let summary = self.folders.summary();
         if !self.was_ready {
             if self.folders.are_covered() {
@@ -224,11 +244,14 @@ impl Service {
     /// Makes reports for the socket.
     fn reporter(&self) -> status::socket::Reporter {
         let (config, view) = (Arc::clone(&self.config), self.folders.view());
+        let standing = Arc::clone(&self.standing);
         let state_dir = self.state.dir().to_path_buf();
         let started_at = jiff::Timestamp::now().to_string();
         Arc::new(move || {
             let config = lock(&config).clone();
-            report(&config, &view, &state_dir, &started_at).map_err(|error| error.to_string())
+            let report =
+                report(&config, &view, &state_dir, &started_at).map_err(|error| error.to_string())?;
+            Ok(Report { page: lock(&standing).clone(), ..report })
         })
     }
 

@@ -146,6 +146,22 @@ impl Reader {
     pub fn retry(&self, folder: FolderKey) -> Result<Option<RetryRow>, StateError> {
         retry(&self.connection, folder)
     }
+
+    /// The folder's last commits, at most `max`, the newest first.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn last_commits(&self, folder: FolderKey, max: u32) -> Result<Vec<CommitRow>, StateError> {
+        Ok(last_commits(&self.connection, folder, max)?)
+    }
+}
+
+fn last_commits(connection: &Connection, folder: FolderKey, max: u32) -> rusqlite::Result<Vec<CommitRow>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT commit_id, at_ms, files, removed, bytes FROM commit_made WHERE folder = ?1
+         ORDER BY id DESC LIMIT ?2",
+    )?;
+    statement.query_map(params![folder.0, max], CommitRow::read)?.collect()
 }
 
 /// Forgets the oldest commits beyond those that are kept.
@@ -194,13 +210,7 @@ fn summary(connection: &Connection, folder: FolderKey) -> Result<FolderSummary, 
     let problems = connection
         .prepare_cached("SELECT count(*) FROM problem WHERE folder = ?1")?
         .query_row([folder.0], |row| row.get(0))?;
-    let last_commit = connection
-        .prepare_cached(
-            "SELECT commit_id, at_ms, files, removed, bytes FROM commit_made WHERE folder = ?1
-             ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row([folder.0], CommitRow::read)
-        .optional()?;
+    let last_commit = last_commits(connection, folder, 1)?.pop();
     Ok(FolderSummary {
         files,
         bytes,

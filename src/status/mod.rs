@@ -3,7 +3,9 @@
 //! A running service answers on a Unix socket in its state directory ([`socket`]); beside or without it, the state
 //! itself says what is known.
 
-mod limit;
+pub(crate) mod limit;
+mod links;
+mod look;
 mod past;
 mod report;
 pub mod socket;
@@ -11,10 +13,11 @@ mod text;
 mod timers;
 mod why;
 
+pub use look::{CROWDED_HELP, report, state_of, time};
 pub use past::{FailedReport, FolderFailed, LOG_MAX, LogReport, LoggedCommit, failed, log, name_of};
 pub use report::{
-    BatchReport, CROWDED_HELP, CommitReport, ConfigRefused, CrowdedReport, FolderReport, FolderState,
-    LiveFolder, ProblemReport, Report, RetryReport, report, state_of, time,
+    BatchReport, CommitReport, ConfigRefused, CrowdedReport, DoneReport, FolderReport, FolderState,
+    LiveFolder, PageReport, ProblemReport, Report, RetryReport,
 };
 pub use text::render;
 pub use timers::{CONFIG_POLL, TICK, TICK_AT_REST, TimerReport};

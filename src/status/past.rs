@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::report::time;
+use super::look::{commit_report, time};
 use super::{CommitReport, ProblemReport};
 use crate::config::Folder;
 use crate::control::api::FolderName;
@@ -78,16 +78,9 @@ pub fn log(
     // It is stable: those of one folder stay in the order in which they were made.
     rows.sort_by_key(|(at_ms, ..)| std::cmp::Reverse(*at_ms));
     rows.truncate(limit);
-    let commits = rows.into_iter().map(|(_, folder, row)| LoggedCommit {
-        folder: name_of(folder),
-        commit: CommitReport {
-            id: row.commit_id,
-            at: time(row.at_ms),
-            files: row.files,
-            removed: row.removed,
-            bytes: row.bytes,
-        },
-    });
+    let commits = rows
+        .into_iter()
+        .map(|(_, folder, row)| LoggedCommit { folder: name_of(folder), commit: commit_report(folder, row) });
     Ok(LogReport { commits: commits.collect() })
 }
 

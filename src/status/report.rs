@@ -2,14 +2,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::look::{report, step};
 use super::timers::{self, TimerReport};
-
-use crate::config::{Folder, OnDelete, release_command};
-use crate::folder::Coverage;
-use crate::folder::intake::{IntakePhase, IntakeStatus};
-use crate::path::Place;
-use crate::push::{PushPhase, PushStatus};
-use crate::state::{Crowded, Reader, StateError};
+use crate::config::Folder;
+use crate::folder::intake::IntakeStatus;
+use crate::push::PushStatus;
+use crate::state::{Reader, StateError};
 
 /// The whole report; `oxen-sync status --json` prints it. Fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +30,9 @@ pub struct Report {
     pub has_state: bool,
     /// The config that was last refused, while it stands.
     pub config_refused: Option<ConfigRefused>,
+    /// The page in a browser, where the config asks for one.
+    #[serde(default)]
+    pub page: Option<PageReport>,
     /// What wakes the service at rest, besides the timers of its folders.
     #[serde(default)]
     pub timers: Vec<TimerReport>,
@@ -46,6 +47,15 @@ pub struct ConfigRefused {
     pub at: String,
     /// Every problem of it, with file, line, column and caret.
     pub problems: String,
+}
+
+/// The page in a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageReport {
+    /// Its address.
+    pub url: String,
+    /// Why it is not there, where that is so. It is tried again by itself.
+    pub trouble: Option<String>,
 }
 
 /// What a folder is in.
@@ -101,6 +111,9 @@ pub struct FolderReport {
     pub paused_until: Option<String>,
     /// Why not all of it is watched by the kernel, where that is so.
     pub coverage: Option<String>,
+    /// The share of its directories that the kernel watches, 0 to 1; only while a service runs.
+    #[serde(default)]
+    pub coverage_ratio: Option<f64>,
     /// Directories watched.
     pub watched_dirs: usize,
     /// Files proved to be on the branch and still in the folder.
@@ -109,6 +122,10 @@ pub struct FolderReport {
     pub bytes: i64,
     /// Files that wait: to be quiet, to be read, or for their batch.
     pub waiting: u64,
+    /// How long ago the oldest change that is not committed yet was first seen, in seconds by a clock that nobody sets.
+    /// Removals that the brake holds do not count.
+    #[serde(default)]
+    pub oldest_waiting_s: Option<u64>,
     /// Whether there is more to look at than `waiting` counts.
     pub waiting_more: bool,
     /// Of those that wait, files that are being written to or move.
@@ -148,11 +165,35 @@ pub struct FolderReport {
     pub batch: Option<BatchReport>,
     /// The last commit.
     pub last_commit: Option<CommitReport>,
+    /// The last commits, the newest first.
+    #[serde(default)]
+    pub recent_commits: Vec<CommitReport>,
+    /// Where the server shows the repository.
+    #[serde(default)]
+    pub repo_url: Option<String>,
+    /// What was done since the service took the folder up.
+    #[serde(default)]
+    pub done: Option<DoneReport>,
     /// What the next try waits for.
     pub retry: Option<RetryReport>,
     /// What is done again and again while the service runs, also when nothing happens.
     #[serde(default)]
     pub timers: Vec<TimerReport>,
+}
+
+/// What was done for a folder since the service took it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DoneReport {
+    /// Commits proved.
+    pub commits: u64,
+    /// Files put by them.
+    pub files: u64,
+    /// Files removed by them.
+    pub removed: u64,
+    /// Bytes of the files put.
+    pub bytes: u64,
+    /// Tries to push that failed.
+    pub failed_tries: u64,
 }
 
 /// A path that is not on the branch.
@@ -199,6 +240,9 @@ pub struct BatchReport {
 pub struct CommitReport {
     /// Oxen's id.
     pub id: String,
+    /// Where the server shows it.
+    #[serde(default)]
+    pub url: Option<String>,
     /// When it was proved, RFC 3339.
     pub at: String,
     /// Files put.
@@ -229,166 +273,13 @@ pub struct LiveFolder {
     pub push: PushStatus,
 }
 
-const PROBLEMS_MAX: i64 = 100;
-
-/// Reports on one folder of the config in the file `config`: from the state, and from the running service where `live` is
-/// given.
-///
-/// # Errors
-/// The state cannot be read.
-pub fn report(
-    config: &Path,
-    folder: &Folder,
-    live: Option<&LiveFolder>,
-    reader: Option<&Reader>,
-) -> Result<FolderReport, StateError> {
-    let id = folder.id();
-    let mut report = FolderReport {
-        path: crate::path::printable(&id.path),
-        server: folder.server.url.to_string(),
-        repo: id.repo.to_string(),
-        branch: id.branch.to_string(),
-        remote_dir: crate::path::printable(id.remote_dir.as_str()),
-        layout: folder.layout.is_written_out().then(|| folder.layout.to_string()),
-        ..FolderReport::default()
-    };
-    if let Some(reader) = reader
-        && let Some(key) = reader.folder(&id.key())?
-    {
-        let summary = reader.summary(key)?;
-        let problems = reader.problems(key, PROBLEMS_MAX)?.into_iter().map(|row| ProblemReport {
-            path: row.path.to_string(),
-            kind: row.kind.to_string(),
-            reason: row.reason,
-            since: Some(time(row.since_ms)),
-        });
-        report.problems = problems.collect();
-        report.files = summary.files;
-        report.bytes = summary.bytes;
-        report.failed = summary.problems;
-        if let Some(held) = summary.held.filter(|_| folder.on_delete == OnDelete::Mirror) {
-            report.held = held.files;
-            report.held_since = Some(time(held.since_ms));
-            report.held_for_now = held.before.is_some();
-            report.release_command = Some(release_command(config, &folder.path));
-        }
-        report.last_commit = summary.last_commit.map(|row| CommitReport {
-            id: row.commit_id,
-            at: time(row.at_ms),
-            files: row.files,
-            removed: row.removed,
-            bytes: row.bytes,
-        });
-        report.crowded = summary.crowded.map(|crowded| crowded_report(folder, crowded));
-        let pause = reader.pause(key)?;
-        report.paused = pause.is_some();
-        report.paused_until = pause.and_then(|pause| pause.until_ms).map(time);
-        report.retry = summary.retry.map(|row| RetryReport {
-            attempts: row.attempts,
-            next_at: time(row.next_ms),
-            reason: row.reason,
-        });
+impl LiveFolder {
+    /// Files that wait: to be quiet, to be read, or for their batch.
+    pub fn waiting(&self) -> u64 {
+        let Self { intake, push } = self;
+        let under_way = step(&push.phase).map_or(0, |_| push.batch.files);
+        intake.settling as u64 + intake.ready as u64 + push.pending + under_way
     }
-    if let Some(live) = live {
-        add_live(&mut report, live);
-        report.timers = timers::of_folder(folder, &live.intake.coverage);
-    }
-    Ok(report)
-}
-
-/// What to do about a directory with so many files that they slow the server down.
-pub const CROWDED_HELP: &str = "let new files go into a new directory from time to time, or let oxen-sync put them into \
-                                one: remote_path = \"{dir}/{date}/{name}\"";
-
-fn crowded_report(folder: &Folder, crowded: Crowded) -> CrowdedReport {
-    let place = crowded.place.unwrap_or_else(|| Place::in_dir(folder.remote_dir.clone()));
-    // A file of any name says where the others are.
-    let path = place.path_of(&crowded.dir.join("x".as_ref()));
-    let help = if folder.layout.has_time() {
-        "let a smaller part of the time name the directories of new files: {hour} or {minute} in remote_path"
-            .to_owned()
-    } else {
-        CROWDED_HELP.to_owned()
-    };
-    let dir = path.map_or_else(|_| crowded.dir.to_string(), |path| crate::path::printable(path.dir()));
-    CrowdedReport { dir, files: crowded.files, help }
-}
-
-fn add_live(report: &mut FolderReport, live: &LiveFolder) {
-    let LiveFolder { intake, push } = live;
-    (report.state, report.why) = state_of(intake, push);
-    report.coverage = match &intake.coverage {
-        Coverage::Full => None,
-        Coverage::Partial { watched, missing, reason } => Some(format!(
-            "{watched} directories are watched and {missing} are not, so everything is scanned every minute: {reason}"
-        )),
-        Coverage::None { reason } => Some(reason.clone()),
-    };
-    let under_way = step(&push.phase);
-    report.watched_dirs = intake.watched_dirs;
-    report.waiting = intake.settling as u64
-        + intake.ready as u64
-        + push.pending
-        + under_way.map_or(0, |_| push.batch.files);
-    let looking =
-        matches!(intake.phase, IntakePhase::Starting | IntakePhase::Covering | IntakePhase::Scanning);
-    report.waiting_more = intake.hints > 0 || looking || push.has_more;
-    report.busy = intake.busy;
-    report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
-    report.scans = intake.scans;
-    report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
-    report.skipped = intake.skipped;
-    report.skipped_paths = intake
-        .skipped_paths
-        .iter()
-        .map(|(path, reason)| ProblemReport {
-            path: path.to_string(),
-            kind: "skipped".to_owned(),
-            reason: (*reason).to_owned(),
-            since: None,
-        })
-        .collect();
-    report.batch = under_way.map(|step| BatchReport {
-        step: step.to_owned(),
-        files: push.batch.files,
-        bytes: push.batch.bytes,
-        files_sent: push.batch.files_sent,
-        bytes_sent: push.batch.bytes_sent,
-    });
-}
-
-/// What a folder at work is in, and why where something is wrong.
-pub fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Option<String>) {
-    if let Some(reason) = intake.trouble() {
-        return (FolderState::Broken, Some(reason));
-    }
-    match (&intake.phase, &push.phase) {
-        (IntakePhase::Broken(_), _) => (FolderState::Broken, None),
-        (_, PushPhase::Paused) => (FolderState::Paused, None),
-        (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
-        (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
-        (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),
-        (IntakePhase::Scanning, _) => (FolderState::Scanning, push.hitch.clone()),
-        (IntakePhase::Watching, phase) if step(phase).is_some() => (FolderState::Pushing, push.hitch.clone()),
-        (IntakePhase::Watching, _) => (FolderState::Watching, None),
-    }
-}
-
-fn step(phase: &PushPhase) -> Option<&'static str> {
-    match phase {
-        PushPhase::Idle | PushPhase::Paused | PushPhase::Waiting { .. } | PushPhase::Stopped { .. } => None,
-        PushPhase::Connecting => Some("connecting"),
-        PushPhase::Recovering => Some("recovering"),
-        PushPhase::Listing => Some("listing"),
-        PushPhase::Staging => Some("staging"),
-        PushPhase::Committing => Some("committing"),
-        PushPhase::Proving => Some("proving"),
-    }
-}
-
-/// A moment of the wall clock as RFC 3339.
-pub fn time(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
 impl Report {
@@ -426,6 +317,7 @@ impl Report {
             state_dir: None,
             has_state: true,
             config_refused: refused.and_then(|note| serde_json::from_str(&note).ok()),
+            page: None,
             timers: Vec::new(),
             folders: folders
                 .iter()

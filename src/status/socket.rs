@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,6 +22,9 @@ use crate::control::{Client, ClientError};
 
 /// Reports made at once: each takes a thread that work may need.
 const REPORTS_MAX: usize = 4;
+const CONNECTIONS_MAX: usize = 32;
+/// From connecting to the last byte of the answer.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Makes a report; may block.
 pub type Reporter = Arc<dyn Fn() -> Result<Report, String> + Send + Sync>;
@@ -56,8 +60,8 @@ pub async fn serve(listener: UnixListener, reporter: Reporter, others: Router, c
     let path = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf));
     let asked = Arc::new(Semaphore::new(REPORTS_MAX));
     let app = Router::new().route("/status", get(status)).with_state((reporter, asked)).merge(others);
-    let served = axum::serve(Limited::new(listener), app)
-        .with_graceful_shutdown(async move { cancel.cancelled().await });
+    let listener = Limited::new(listener, CONNECTIONS_MAX, CONNECTION_TIME_MAX);
+    let served = axum::serve(listener, app).with_graceful_shutdown(async move { cancel.cancelled().await });
     if let Err(error) = served.await {
         tracing::warn!("the status socket failed: {error}");
     }

@@ -122,6 +122,10 @@ fn head(report: &Report) -> String {
             let _ = writeln!(out, "  {line}");
         }
     }
+    if let Some(page) = &report.page {
+        let trouble = page.trouble.as_ref().map(|why| format!(" is not there: {why}")).unwrap_or_default();
+        let _ = writeln!(out, "page:   {}{trouble}", page.url);
+    }
     out
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::FolderState;
-use super::report::time;
+use super::look::time;
 use crate::content::Signature;
 use crate::control::api::FolderName;
 use crate::folder::intake::PathStage;

@@ -82,8 +82,8 @@ pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
         CancellationToken::new(),
     ));
     let mut planner = Planner::new(limits);
-    while let Some(change) = changes.recv().await {
-        planner.add(change, Instant::now());
+    while let Some(finished) = changes.recv().await {
+        planner.add_seen(finished.change, finished.seen, Instant::now());
         if planner.is_full() {
             planner.take(Instant::now());
         }

@@ -114,6 +114,30 @@ fn every_key_of_the_schema_is_read() {
 }
 
 #[test]
+fn a_page_for_the_network_needs_a_permission() {
+    let page = |lines: &str| with(&format!("[page]\n{lines}"));
+    for (lines, listen) in [
+        ("", None),
+        ("allow_network = true", None),
+        ("listen = \"127.0.0.1:7710\"", Some("127.0.0.1:7710")),
+        ("listen = \"127.9.9.9:1\"", Some("127.9.9.9:1")),
+        ("listen = \"[::1]:7710\"", Some("[::1]:7710")),
+        ("listen = \"0.0.0.0:7710\"\nallow_network = true", Some("0.0.0.0:7710")),
+    ] {
+        let wanted = listen.map(|listen| Page { listen: listen.parse().unwrap() });
+        assert_eq!(good(&page(lines)).page, wanted, "{lines}");
+    }
+    for listen in ["0.0.0.0:7710", "192.0.2.7:7710", "[::]:7710", "[::ffff:192.0.2.7]:7710"] {
+        let said = told(&page(&format!("listen = \"{listen}\"\nallow_network = false")));
+        assert!(said.contains("allow_network = true"), "{listen}: {said}");
+    }
+    for listen in ["localhost:7710", "7710", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", ""] {
+        let said = told(&page(&format!("listen = \"{listen}\"")));
+        assert!(said.contains("127.0.0.1:7710"), "{listen}: {said}");
+    }
+}
+
+#[test]
 fn a_folder_overrides_the_defaults_key_by_key() {
     let text = with(
         r#"settle.quiet = "1s"

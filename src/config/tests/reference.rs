@@ -30,8 +30,16 @@ fn the_reference_tells_the_true_defaults() {
     let config = good(&uncommented().replacen("http://localhost:3000", "https://oxen.lab.example", 1));
     assert_eq!(config.folders[0].server.name, "hub");
     // Keys without a default, which show an example.
-    let examples =
-        ["state_dir", "key_file", "proxy", "ca_file", "server", "create_branch_from", "description"];
+    let examples = [
+        "state_dir",
+        "listen",
+        "key_file",
+        "proxy",
+        "ca_file",
+        "server",
+        "create_branch_from",
+        "description",
+    ];
     let text: String = uncommented()
         .lines()
         .filter(|line| {

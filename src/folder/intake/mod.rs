@@ -22,12 +22,12 @@ pub use self::asked::{Ask, PathStage, Steering};
 pub use self::outlook::{Outlook, Sight};
 use self::session::Session;
 pub use self::session::{ROOT_CHECK, UNCOVERED_RESCAN};
-pub use self::status::{IntakePhase, IntakeStatus};
+pub use self::status::{Finished, IntakePhase, IntakeStatus};
 use super::writers::Writers;
 use super::{Inbox, SettleLimits};
 use crate::content::Calls;
 use crate::path::printable;
-use crate::state::{Change, FolderKey, Places, State};
+use crate::state::{FolderKey, Places, State};
 
 /// What an intake is to do.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub async fn run(
     options: IntakeOptions,
     state: State,
     inbox: Arc<Inbox>,
-    out: mpsc::Sender<Change>,
+    out: mpsc::Sender<Finished>,
     (status, outlook): (watch::Sender<IntakeStatus>, watch::Sender<Outlook>),
     steering: Steering,
     cancel: CancellationToken,
@@ -90,7 +90,7 @@ pub async fn run(
 
 /// The way out of an intake, and how it is steered; it outlives every opening of the folder.
 struct Out {
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<Finished>,
     /// Changes handed on.
     handed: u64,
     steering: Steering,

@@ -18,11 +18,13 @@ use super::asked::Flush;
 use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
-use super::{Ask, IntakeOptions, IntakePhase, IntakeStatus, Out, Outlook, PathStage, Sight, problems};
+use super::{
+    Ask, Finished, IntakeOptions, IntakePhase, IntakeStatus, Out, Outlook, PathStage, Sight, problems,
+};
 use crate::blocking::{blocking, joined};
 use crate::content::{FileClock, Signature};
 use crate::path::{LocalPath, printable};
-use crate::state::{Change, ProblemKind, ProblemRow, Reader, State, StateError};
+use crate::state::{ProblemKind, ProblemRow, Reader, State, StateError};
 
 /// Settling paths beyond which neither hints nor findings are taken in; they wait where they are.
 const SETTLING_MAX: usize = 20_000;
@@ -72,7 +74,7 @@ pub(super) struct Session<'a> {
     settle: SettleStage,
     jobs: JoinSet<Job>,
     jobs_max: usize,
-    outbox: VecDeque<Change>,
+    outbox: VecDeque<Finished>,
     scans: ScanQueue,
     scan: Option<RunningScan>,
     skipped: (u64, Vec<(LocalPath, &'static str)>),
@@ -262,7 +264,7 @@ impl<'a> Session<'a> {
         match ask {
             Ask::Path(path, answer) => {
                 let settling = self.settle.settling(&path, Instant::now());
-                let is_ready = || self.outbox.iter().any(|change| change.path == path);
+                let is_ready = || self.outbox.iter().any(|finished| finished.change.path == path);
                 let stage = match settling {
                     Some(settling) => PathStage::Settling(settling),
                     None if is_ready() => PathStage::Ready,
@@ -457,8 +459,9 @@ impl<'a> Session<'a> {
                     }
                 }
                 Examined::Finished(change) => {
+                    let seen = self.settle.since(&path).unwrap_or(now);
                     if self.settle.settled(&path, now) {
-                        self.outbox.push_back(change);
+                        self.outbox.push_back(Finished { change, seen });
                     }
                 }
             }
@@ -569,6 +572,8 @@ impl<'a> Session<'a> {
             }
             status.busy = self.settle.busy();
             status.ready = self.outbox.len();
+            let finished = self.outbox.iter().map(|finished| finished.seen);
+            status.waiting_since = finished.chain(self.settle.waiting_since()).min();
             status.hints = self.inbox.len();
             if !is_scanning {
                 status.skipped = self.skipped.0;

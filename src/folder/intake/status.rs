@@ -1,7 +1,19 @@
+use tokio::time::Instant;
+
 use super::super::Coverage;
 use super::super::scan::ScanSummary;
 use crate::content::Silence;
 use crate::path::LocalPath;
+use crate::state::Change;
+
+/// A finished change, on its way to whoever pushes.
+#[derive(Debug)]
+pub struct Finished {
+    /// What changed.
+    pub change: Change,
+    /// When it was first seen that the path had changed.
+    pub seen: Instant,
+}
 
 /// What the intake is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +52,8 @@ pub struct IntakeStatus {
     pub busy_paths: Vec<LocalPath>,
     /// Finished changes that wait to be taken over.
     pub ready: usize,
+    /// When the oldest of all that waits here was first seen to have changed.
+    pub waiting_since: Option<Instant>,
     /// Hints not yet looked at.
     pub hints: usize,
     /// Scans of everything that were begun since the intake began, whatever became of the folder meanwhile.

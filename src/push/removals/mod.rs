@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::judge::tell;
 use super::pusher::{Failure, Pusher};
 use super::worker::now_ms;
-use crate::folder::intake::{Outlook, Sight};
+use crate::folder::intake::{Finished, Outlook, Sight};
 use crate::path::{LocalPath, printable};
 use crate::plan::{Brake, Planner};
 use crate::state::{Change, ChangeKind};
@@ -22,7 +22,7 @@ use crate::state::{Change, ChangeKind};
 const STATE_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Finished changes that the planner has no room for yet.
-type Queue = mpsc::Receiver<Change>;
+type Queue = mpsc::Receiver<Finished>;
 
 #[derive(Debug)]
 pub(super) struct Removals {

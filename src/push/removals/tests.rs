@@ -75,7 +75,7 @@ struct Mirror {
     pusher: Pusher,
     planner: Planner,
     outlook: watch::Sender<Outlook>,
-    sender: mpsc::Sender<Change>,
+    sender: mpsc::Sender<Finished>,
     queue: Queue,
     batches: i64,
     _dir: tempfile::TempDir,
@@ -205,7 +205,8 @@ async fn a_data_set_that_gets_other_names_for_very_long_is_let_go_when_all_was_s
         for new in files("new", 30..36) {
             mirror.planner.add(new, Instant::now());
         }
-        mirror.sender.send(file("new036", 36)).await.unwrap();
+        let finished = Finished { change: file("new036", 36), seen: Instant::now() };
+        mirror.sender.send(finished).await.unwrap();
         tokio::time::advance(Duration::from_secs(3600)).await;
         mirror.seen(&mut removals, Sight::Clear).await;
         let before = Some(40);

@@ -20,6 +20,7 @@ mod limits;
 mod names;
 mod network;
 mod outage;
+mod page;
 mod permissions;
 mod proof;
 mod push;

@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub(crate) mod browser;
 pub(crate) mod ledger;
 pub(crate) mod means;
 pub(crate) mod oracle;

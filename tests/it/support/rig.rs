@@ -450,14 +450,14 @@ fn is_idle(report: &Report) -> bool {
 
 /// A process in a group of its own that ends with this one at the latest, however this ends: a shell that reads our
 /// pipe kills it.
-struct Process {
+pub(super) struct Process {
     pid: Pid,
-    child: Child,
+    pub(super) child: Child,
     warden: Child,
 }
 
 impl Process {
-    fn spawn(mut command: Command) -> Self {
+    pub(super) fn spawn(mut command: Command) -> Self {
         use std::os::unix::process::CommandExt;
         let child =
             command.stdin(Stdio::null()).process_group(0).spawn().expect("the program can be started");
