@@ -3,6 +3,9 @@
 mod answers;
 mod ask;
 
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use self::answers::Answers;
@@ -55,17 +58,33 @@ async fn init(args: InitArgs, env: &Env) -> Result<String, GivenUp> {
     // Nothing is written that a service would refuse.
     config::parse(&text, &file, env)
         .map_err(|problems| GivenUp(format!("the config would not be right:\n{problems}")))?;
-    if let Some(dir) = file.parent() {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| GivenUp(format!("{} cannot be made: {error}", printable(dir))))?;
-    }
-    let failed = |error: &dyn std::fmt::Display| GivenUp(error.to_string());
     if let Some(before) = before {
-        let text = String::from_utf8_lossy(&before);
-        config::write_atomically(&kept(&file), &text).map_err(|error| failed(&error))?;
+        write(&kept(&file), &before)?;
     }
-    config::write_atomically(&file, &text).map_err(|error| failed(&error))?;
+    write(&file, text.as_bytes())?;
     Ok(format!("{} is written. What comes next:\n{}", printable(&file), next(&file)))
+}
+
+/// Writes a file that whoever runs the service can read: it holds no secret.
+fn write(file: &Path, content: &[u8]) -> Result<(), GivenUp> {
+    let failed = |error: io::Error| GivenUp(format!("{} cannot be written: {error}", printable(file)));
+    if let Some(dir) = file.parent().filter(|dir| !dir.exists()) {
+        fs::create_dir_all(dir)
+            .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755)))
+            .map_err(failed)?;
+    }
+    // Never a half of it, whatever happens.
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let written = (|| {
+        let mut out = File::create(&new)?;
+        out.write_all(content)?;
+        out.set_permissions(Permissions::from_mode(0o644))?;
+        out.sync_all()?;
+        fs::rename(&new, file)
+    })();
+    written.map_err(failed)
 }
 
 /// Where a file that is written anew is kept.
