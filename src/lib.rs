@@ -45,6 +45,8 @@
 //! | [`page`] | HTML, events, Prometheus' format | where reports come from, changing anything |
 //! | [`cli`] | the commands | how they work |
 
+pub mod guide;
+
 mod blocking;
 
 pub mod fault_point;

@@ -7,7 +7,10 @@ use walkdir::WalkDir;
 
 use super::Exit;
 use super::args::AddArgs;
+use super::out::print;
+use super::reach::{Reached, reach};
 use crate::config::{self, EditError, Env, LoadError, NewFolder};
+use crate::control::api::Done;
 use crate::path::{RepoPath, printable};
 
 /// The longest that files are counted.
@@ -15,11 +18,19 @@ const COUNT_MAX: Duration = Duration::from_secs(2);
 /// The longest that the folder is waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
+pub(super) async fn run(args: AddArgs, env: &Env) -> Exit {
+    let file = args.config.file();
     match add(args, env) {
-        Ok(done) => {
-            println!("{done}");
-            Exit::Success
+        Ok(Added { what, holds }) => {
+            // A service that runs takes the file up by itself; asked to, it has done so when this ends.
+            let taken_up = match reach(&file, env, false).await {
+                Ok(Reached::Service(client)) => match client.post::<Done>("/reload", &()).await {
+                    Ok(_) => "The service that runs has taken it up.".to_owned(),
+                    Err(error) => format!("The service that runs has not taken it up yet: {error}"),
+                },
+                _ => "A running service takes it up by itself within two seconds.".to_owned(),
+            };
+            print(&format!("{what}\n{taken_up}\n{holds}\n")).err().unwrap_or(Exit::Success)
         }
         Err(error) => {
             eprintln!("oxen-sync: {error}");
@@ -28,7 +39,13 @@ pub(super) fn run(args: AddArgs, env: &Env) -> Exit {
     }
 }
 
-fn add(args: AddArgs, env: &Env) -> Result<String, String> {
+/// What was added, and what it holds.
+struct Added {
+    what: String,
+    holds: String,
+}
+
+fn add(args: AddArgs, env: &Env) -> Result<Added, String> {
     let file = args.config.file();
     let text = config::read(&file).map_err(|error| match &error {
         LoadError::Unreadable { why, .. } if why.kind() == std::io::ErrorKind::NotFound => {
@@ -50,11 +67,7 @@ fn add(args: AddArgs, env: &Env) -> Result<String, String> {
         .map_err(|problems| format!("the config would not be right with this folder:\n{problems}"))?;
     config::write_atomically(&file, &changed).map_err(|error| error.to_string())?;
     let added = config.folders.last().map(|folder| folder.id().to_string()).unwrap_or_default();
-    Ok(format!(
-        "added to {}: {added}\nA running service takes it up by itself within two seconds.\n{}",
-        printable(file),
-        holds(new.path)
-    ))
+    Ok(Added { what: format!("added to {}: {added}", printable(file)), holds: holds(new.path) })
 }
 
 /// What stands at the path. Neither a very large folder nor one that does not answer is waited for.

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use super::Exit;
 use super::out::{print, print_json};
 use super::reach::{Reached, choose, fail_client, fail_offline, folders_of, reach, texts_of};
-use super::when::local;
+use super::when::{local, localised};
 use crate::config::Env;
 use crate::folder::writers::writers_of;
 use crate::service::Offline;
@@ -43,7 +43,7 @@ pub(super) async fn why(file: &Path, path: &Path, json: bool, env: &Env) -> Exit
         }
     }
     let exit = if report.folders.is_empty() { Exit::Failure } else { Exit::Success };
-    let printed = if json { print_json(&report) } else { print(&why_text(&report)) };
+    let printed = if json { print_json(&report) } else { print(&localised(&why_text(&report))) };
     printed.err().unwrap_or(exit)
 }
 

@@ -14,6 +14,9 @@ use crate::status::Report;
 
 /// How long one question waits for the end.
 const WAIT_S: u64 = 5;
+/// How long a service that is being started may take to answer.
+const COMES_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(
     file: &Path,
@@ -22,7 +25,17 @@ pub(super) async fn run(
     json: bool,
     env: &Env,
 ) -> Exit {
-    let client = match reach(file, env, json).await {
+    let came = Instant::now();
+    let reached = loop {
+        match reach(file, env, json).await {
+            // One that was just started answers in a moment.
+            Ok(Reached::Nothing(_)) if came.elapsed() < COMES_WITHIN => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            reached => break reached,
+        }
+    };
+    let client = match reached {
         Ok(Reached::Service(client)) => client,
         Ok(Reached::Nothing(_)) => {
             return fail(&"no service is running; oxen-sync push does the same without one", json);

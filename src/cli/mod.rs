@@ -57,7 +57,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Rescan { config, folders } => steer::rescan(&config.file(), &folders, &env).await,
         Command::Release { config, folders } => steer::release(&config.file(), &folders, &env).await,
         Command::Init(options) => init::run(options, env).await,
-        Command::Add(options) => add::run(options, &env),
+        Command::Add(options) => add::run(options, &env).await,
         Command::Generate(what) => generate::run(&what),
     }
 }

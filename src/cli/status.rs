@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Exit;
 use super::out::{fail, print, print_coloured, print_json, print_json_line};
 use super::reach::{Reached, reach};
+use super::when::localised;
 use crate::config::{Config, Env};
 use crate::state::{Reader, StateError};
 use crate::status::{self, Report};
@@ -35,14 +36,15 @@ pub(super) async fn run(file: &Path, json: bool, watch: bool, env: Env) -> Exit 
             (true, false) => print_json(&report),
             (true, true) if last.as_ref() == Some(&report) => Ok(()),
             (true, true) => print_json_line(&report),
-            (false, false) => print_coloured(&status::render(&report, rows)),
+            (false, false) => print_coloured(&localised(&status::render(&report, rows))),
             (false, true) if is_terminal => {
-                print_coloured(&format!("{CLEAR}{}", status::render(&report, rows)))
+                print_coloured(&format!("{CLEAR}{}", localised(&status::render(&report, rows))))
             }
             (false, true) if last.as_ref() == Some(&report) => Ok(()),
-            (false, true) => {
-                print(&format!("{}\n", anstream::adapter::strip_str(&status::render(&report, None))))
-            }
+            (false, true) => print(&format!(
+                "{}\n",
+                anstream::adapter::strip_str(&localised(&status::render(&report, None)))
+            )),
         };
         match printed {
             Ok(()) if watch => last = Some(report),

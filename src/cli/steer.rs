@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Exit;
 use super::out::{fail, print};
 use super::reach::{Reached, choose, fail_client, fail_offline, folders_of, reach, texts_of};
+use super::when::localised;
 use crate::config::{Env, Folder, OnDelete};
 use crate::control::api::{Done, FolderDone, FolderName, Folders, Paths, Pausing};
 use crate::service::Offline;
@@ -151,5 +152,5 @@ fn tell_or(done: Result<Done, Exit>, nothing: &str, line: impl Fn(&FolderDone) -
         }
     }
     let text = if text.is_empty() { nothing } else { &text };
-    print(text).err().unwrap_or(Exit::Success)
+    print(&localised(text)).err().unwrap_or(Exit::Success)
 }

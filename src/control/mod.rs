@@ -8,6 +8,7 @@
 //! | `GET /log?folder=PATH&since_ms=MS&limit=N` | | [`crate::status::LogReport`]; all may be left out |
 //! | `GET /failed?folder=PATH` | | [`crate::status::FailedReport`] |
 //! | `POST /retry` | [`api::Paths`] | [`api::Done`] |
+//! | `POST /reload` | | [`api::Done`], once the config was read anew |
 //! | `POST /rescan`, `POST /resume` | [`api::Folders`] | [`api::Done`] |
 //! | `POST /pause` | [`api::Pausing`] | [`api::Done`] |
 //! | `POST /release` | [`api::Folders`] | [`api::Done`]; asked again until it counts none |

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,9 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     let mut changes = watch_config(&config.file, text);
     let mut service = Service::new(config, env, state);
     let cancel = CancellationToken::new();
-    let controls = Controls::new(Arc::clone(&service.config), service.state.clone(), service.folders.view());
+    let (ask_reload, mut reloads) = mpsc::channel(1);
+    let controls =
+        Controls::new(Arc::clone(&service.config), service.state.clone(), service.folders.view(), ask_reload);
     let commands = control::routes(controls);
     let reporter = service.reporter();
     let socket =
@@ -84,13 +87,17 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 systemd::reloading();
-                service.reload(true);
+                let _ = service.reload(true);
                 // Before everything is covered, the end of the reload is told with the end of the start.
                 if service.was_ready {
                     systemd::ready(&service.folders.summary());
                 }
             }
-            Some(()) = changes.recv() => service.reload(false),
+            Some(()) = changes.recv() => drop(service.reload(false)),
+            Some(done) = reloads.recv() => {
+                // Nobody may wait for it any more.
+                let _ = done.send(service.reload(false));
+            }
             id = service.folders.ended() => {
                 let config = service.config();
                 service.folders.start_next(&config, &id);
@@ -159,7 +166,8 @@ impl Service {
     }
 
     /// Takes the config file as it is now. With `by_hand`, waits for tries are cut short and keys are read again.
-    fn reload(&mut self, by_hand: bool) {
+    /// Returns the problems of a file that is refused, which are told by then.
+    fn reload(&mut self, by_hand: bool) -> Result<(), String> {
         let new = match config::load(&self.file, &self.env) {
             Ok(new) => new,
             Err(error) => {
@@ -167,7 +175,7 @@ impl Service {
                 let problems = error.to_string();
                 let refused = ConfigRefused { at: jiff::Timestamp::now().to_string(), problems };
                 self.note_refused(serde_json::to_string(&refused).ok().as_deref());
-                return;
+                return Err(refused.problems);
             }
         };
         self.note_refused(None);
@@ -197,6 +205,7 @@ impl Service {
             unchanged = change.keep.len(),
             "config reloaded"
         );
+        Ok(())
     }
 
     fn note_refused(&self, note: Option<&str>) {

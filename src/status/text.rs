@@ -175,10 +175,11 @@ fn block(folder: &FolderReport) -> String {
     let _ = match &folder.last_commit {
         Some(commit) => writeln!(
             out,
-            "  last      commit {} at {}: {} files, {} removed, {}",
+            "  last      commit {} at {}: {} file{}, {} removed, {}",
             commit.id,
             commit.at,
             commit.files,
+            if commit.files == 1 { "" } else { "s" },
             commit.removed,
             size(commit.bytes)
         ),

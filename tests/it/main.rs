@@ -12,6 +12,7 @@ mod e2e;
 mod faults;
 mod fuzz;
 mod generated;
+mod guide;
 mod hostile;
 
 #[path = "../standin/mod.rs"]

@@ -16,6 +16,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use tokio::sync::{mpsc, oneshot};
 
 use self::tickets::Tickets;
 use super::folders::View;
@@ -26,12 +27,17 @@ use crate::state::{Reader, State, StateError};
 
 pub use offline::{Offline, OfflineError};
 
+/// Someone waits until the config was read anew, for its problems if it has any.
+pub(super) type Reload = oneshot::Sender<Result<(), String>>;
+
 /// What the answers are made from.
 #[derive(Debug, Clone)]
 pub(super) struct Controls {
     pub(super) config: Arc<Mutex<Config>>,
     pub(super) state: State,
     pub(super) view: View,
+    /// Where the service is asked to read its config anew.
+    reloads: mpsc::Sender<Reload>,
     flushes: Arc<Tickets<Flushed>>,
     verifications: Arc<Tickets<Verified>>,
 }
@@ -75,8 +81,13 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 type Answer<T> = Result<Json<T>, No>;
 
 impl Controls {
-    pub(super) fn new(config: Arc<Mutex<Config>>, state: State, view: View) -> Self {
-        Self { config, state, view, flushes: Arc::default(), verifications: Arc::default() }
+    pub(super) fn new(
+        config: Arc<Mutex<Config>>,
+        state: State,
+        view: View,
+        reloads: mpsc::Sender<Reload>,
+    ) -> Self {
+        Self { config, state, view, reloads, flushes: Arc::default(), verifications: Arc::default() }
     }
 
     fn config(&self) -> Config {
@@ -118,6 +129,7 @@ pub(super) fn routes(controls: Controls) -> Router {
         .route("/release", post(release::answer))
         .route("/retry", post(steer::retry))
         .route("/rescan", post(steer::rescan))
+        .route("/reload", post(steer::reload))
         .route("/pause", post(steer::pause))
         .route("/resume", post(steer::resume))
         .route("/flush", post(flush::begin))

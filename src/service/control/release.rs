@@ -19,7 +19,8 @@ pub(super) async fn answer(Shared(controls): Shared<Controls>, body: Body<Folder
     let folders = controls.chosen(&folders)?;
     let done = controls.blocking(move |controls| {
         let done = release_in(&controls.state, &folders, TURN_MAX)?;
-        for (folder, _) in folders.iter().zip(&done.folders).filter(|(_, done)| done.files > 0) {
+        for (folder, released) in folders.iter().zip(&done.folders).filter(|(_, done)| done.files > 0) {
+            tracing::info!(folder = %folder.id(), files = released.files, "removals are let go by hand");
             controls.view.refresh(&folder.id(), &controls.state)?;
         }
         Ok(done)
@@ -34,9 +35,6 @@ pub(super) fn release_in(state: &State, folders: &[Folder], time: Duration) -> R
     let released = release_for(state, &keys, time)?;
     let mut done = Done::default();
     for (folder, files) in folders.iter().zip(released) {
-        if files > 0 {
-            tracing::info!(folder = %folder.id(), files, "removals are let go by hand");
-        }
         done.folders.push(FolderDone { folder: name_of(folder), files, until: None });
     }
     Ok(done)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use tokio::sync::oneshot;
 
 use super::{Answer, Body, Controls, No, name_of};
 use crate::config::{Config, Folder};
@@ -35,6 +37,10 @@ async fn set_pause(controls: Controls, folders: &[String], pause: Option<Pause>)
         let done = pause_in(&controls.state, &folders, pause)?;
         for folder in &folders {
             controls.view.set_paused(&folder.id(), pause.is_some());
+            match pause {
+                Some(_) => tracing::info!(folder = %folder.id(), "paused by hand"),
+                None => tracing::info!(folder = %folder.id(), "resumed by hand"),
+            }
         }
         Ok(done)
     });
@@ -46,10 +52,6 @@ pub(super) fn pause_in(state: &State, folders: &[Folder], pause: Option<Pause>) 
     let mut done = Done::default();
     for folder in folders {
         state.set_pause(state.folder(&folder.id().key())?, pause)?;
-        match pause {
-            Some(_) => tracing::info!(folder = %folder.id(), "paused by hand"),
-            None => tracing::info!(folder = %folder.id(), "resumed by hand"),
-        }
         let until = pause.and_then(|pause| pause.until_ms).map(crate::status::time);
         done.folders.push(FolderDone { folder: name_of(folder), files: 0, until });
     }
@@ -65,6 +67,17 @@ pub(super) async fn rescan(Shared(controls): Shared<Controls>, body: Body<Folder
         done.folders.push(FolderDone { folder: name_of(&folder), ..FolderDone::default() });
     }
     Ok(Json(done))
+}
+
+/// Takes the config as it is now, and answers once that is done.
+pub(super) async fn reload(Shared(controls): Shared<Controls>) -> Answer<Done> {
+    let (done, is_done) = oneshot::channel();
+    let gone = || No(StatusCode::SERVICE_UNAVAILABLE, "the service is being stopped".to_owned());
+    controls.reloads.send(done).await.map_err(|_| gone())?;
+    match is_done.await.map_err(|_| gone())? {
+        Ok(()) => Ok(Json(Done::default())),
+        Err(problems) => Err(No(StatusCode::CONFLICT, format!("the config is refused:\n{problems}"))),
+    }
 }
 
 pub(super) async fn retry(Shared(controls): Shared<Controls>, body: Body<Paths>) -> Answer<Done> {

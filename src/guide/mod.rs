@@ -1,0 +1,28 @@
+//! How to use oxen-sync: a tutorial, how-to pages for each kind of rig, the reference, and why it can be trusted.
+//!
+//! Each block of commands in these pages is run by a test against the real server, and what they print is what the test saw
+//! (`tests/it/guide.rs`).
+
+#[doc = include_str!("tutorial.md")]
+pub mod tutorial {}
+
+#[doc = include_str!("camera.md")]
+pub mod camera {}
+
+#[doc = include_str!("microscope.md")]
+pub mod microscope {}
+
+#[doc = include_str!("robot.md")]
+pub mod robot {}
+
+#[doc = include_str!("nas.md")]
+pub mod nas {}
+
+#[doc = include_str!("many_rigs.md")]
+pub mod many_rigs {}
+
+#[doc = include_str!("commands.md")]
+pub mod commands {}
+
+#[doc = include_str!("promises.md")]
+pub mod promises {}
