@@ -30,12 +30,17 @@ pub(super) async fn reach(file: &Path, env: &Env, json: bool) -> Result<Reached,
             state_dir.as_deref().map(socket::path).into_iter().collect()
         }
     };
+    let mut denied = None;
     for path in sockets {
         match Client::connect(&path).await {
             Ok(Some(client)) => return Ok(Reached::Service(client)),
             Ok(None) => {}
-            Err(error) => return Err(fail(&error, json)),
+            // The one in the state directory is for the owner alone; there may be another.
+            Err(error) => denied = denied.or(Some(error)),
         }
+    }
+    if let Some(error) = denied {
+        return Err(fail(&error, json));
     }
     match loaded {
         Ok(config) => Ok(Reached::Nothing(Box::new(config))),

@@ -36,7 +36,7 @@ pub use key::{ApiKey, KeyError, KeySource, find_key};
 pub use load::{LoadError, load, parse, read, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
 pub use model::{
-    Author, BatchLimits, Config, DeleteBrake, Folder, OnDelete, Page, Server, Settle, Transport,
+    Author, BatchLimits, Config, Control, DeleteBrake, Folder, OnDelete, Page, Server, Settle, Transport,
     release_command,
 };
 pub use patterns::DEFAULT_EXCLUDES;

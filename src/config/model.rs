@@ -20,6 +20,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where the service keeps its state, absolute.
     pub state_dir: PathBuf,
+    /// Who else may ask and steer the service, where anyone may.
+    pub control: Option<Control>,
     /// The page in a browser, where one is wanted.
     pub page: Option<Page>,
     /// Who signs the commits.
@@ -31,6 +33,15 @@ pub struct Config {
 /// What a person types to let go what the brake holds of the folder at `path` in the config `file`.
 pub fn release_command(file: &Path, path: &Path) -> String {
     format!("oxen-sync release {} --config {}", shell_word(path), shell_word(file))
+}
+
+/// A socket for a group, beside the one in the state directory that is for the owner alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// The group's name, not empty, one line.
+    pub group: String,
+    /// Where the socket stands, absolute.
+    pub socket: PathBuf,
 }
 
 /// The page that shows in a browser what the service is doing, and its figures for Prometheus.

@@ -13,6 +13,7 @@ use super::schema;
 
 pub(super) struct Raw {
     pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) control: RawControl,
     pub(super) page: RawPage,
     pub(super) author: Option<RawAuthor>,
     pub(super) server: Option<RawServer>,
@@ -25,6 +26,12 @@ pub(super) struct Raw {
 pub(super) struct RawPage {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) allow_network: Option<Spanned<bool>>,
+}
+
+#[derive(Default)]
+pub(super) struct RawControl {
+    pub(super) group: Option<Spanned<String>>,
+    pub(super) socket: Option<Spanned<String>>,
 }
 
 pub(super) struct RawAuthor {
@@ -122,6 +129,13 @@ impl Raw {
         }
         Self {
             state_dir: top.string("state_dir", findings),
+            control: top
+                .table("control", schema::CONTROL, "control.", findings)
+                .map(|control| RawControl {
+                    group: control.string("group", findings),
+                    socket: control.string("socket", findings),
+                })
+                .unwrap_or_default(),
             page: top
                 .table("page", schema::PAGE, "page.", findings)
                 .map(|page| RawPage {

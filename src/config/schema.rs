@@ -1,7 +1,10 @@
 //! Every key there is, by table: what the reader accepts, what a misspelt key is compared with, and what the
 //! reference file must explain.
 
-pub(super) const TOP: &[&str] = &["state_dir", "page", "author", "server", "servers", "defaults", "folder"];
+pub(super) const TOP: &[&str] =
+    &["state_dir", "control", "page", "author", "server", "servers", "defaults", "folder"];
+
+pub(super) const CONTROL: &[&str] = &["group", "socket"];
 
 pub(super) const PAGE: &[&str] = &["listen", "allow_network"];
 
@@ -53,6 +56,7 @@ pub(super) const DELETE_BRAKE: &[&str] = &["share", "files"];
 /// The tables as a person would name them.
 pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("the top of the file", TOP),
+    ("[control]", CONTROL),
     ("[page]", PAGE),
     ("[author]", AUTHOR),
     ("[server]", SERVER),

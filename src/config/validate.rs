@@ -10,11 +10,11 @@ use toml::Spanned;
 
 use super::clash::{Placed, note_clashes, note_state_dir};
 use super::problem::Finding;
-use super::raw::{Raw, RawAuthor, RawFolder, RawPage, Settings};
+use super::raw::{Raw, RawAuthor, RawControl, RawFolder, RawPage, Settings};
 use super::servers::{default_server, named_server, servers};
 use super::{
-    Author, BatchLimits, Config, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate, OnDelete, Page,
-    Server, Settle, Transport, check,
+    Author, BatchLimits, Config, Control, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate,
+    OnDelete, Page, Server, Settle, Transport, check,
 };
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Layout, LayoutError, Refusal, RepoPath};
@@ -32,6 +32,7 @@ pub(super) const fn days(days: u64) -> Duration {
 }
 
 const BRANCH: &str = "main";
+const CONTROL_SOCKET: &str = "/run/oxen-sync/control.sock";
 const SETTLE: Settle = Settle { quiet: Duration::from_secs(2), max_wait: minutes(5) };
 const BATCH: BatchLimits = BatchLimits {
     quiet: Duration::from_secs(1),
@@ -45,6 +46,7 @@ const RESCAN_INTERVAL: Duration = minutes(60);
 /// The config, or `None` where `findings` say why not.
 pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Finding>) -> Option<Config> {
     let home = env.home.as_deref();
+    let control = control(&raw.control, env.home.as_deref(), findings);
     let page = page(&raw.page, findings);
     let author = raw.author.as_ref().and_then(|author| author_of(author, findings));
     let servers = servers(raw, home, findings);
@@ -76,10 +78,30 @@ pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Fin
     Some(Config {
         file: file.to_owned(),
         state_dir: state_dir?,
+        control,
         page,
         author: author?,
         folders: folders.into_iter().map(|placed| placed.folder).collect(),
     })
+}
+
+/// The group's socket; none without a group.
+fn control(raw: &RawControl, home: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Control> {
+    let socket = match &raw.socket {
+        Some(socket) => check::local_path("control.socket", socket, home, findings),
+        None => Some(PathBuf::from(CONTROL_SOCKET)),
+    };
+    let Some(group) = &raw.group else {
+        if let Some(socket) = &raw.socket {
+            findings
+                .push(Finding::new(socket.span(), "`control.socket` is for a group, and none is named").help(
+                "write group = \"NAME\" above it; the service's owner has a socket in the state directory",
+            ));
+        }
+        return None;
+    };
+    let group = check::line("control.group", group, findings);
+    Some(Control { group, socket: socket? })
 }
 
 /// The page that is asked for; none without an address.

@@ -28,7 +28,7 @@ pub struct Client {
 pub enum ClientError {
     /// It does not let us in.
     #[error(
-        "cannot ask the service at {}: {source}; ask as root, as the user it runs as, or as a member of socket_group",
+        "cannot ask the service at {}: {source}; ask as root, as the user it runs as, or as a member of the group that [control] in the config names",
         printable(.path)
     )]
     Denied {

@@ -73,6 +73,20 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
         Controls::new(Arc::clone(&service.config), service.state.clone(), service.folders.view(), ask_reload);
     let commands = control::routes(controls);
     let reporter = service.reporter();
+    if let Some(control) = &service.config().control {
+        match status::socket::bind_for(control) {
+            Ok(listener) => {
+                let serving =
+                    status::socket::serve(listener, Arc::clone(&reporter), commands.clone(), cancel.clone());
+                tokio::spawn(serving);
+            }
+            Err(error) => tracing::error!(
+                socket = %printable(&control.socket),
+                "the socket for the group {} cannot be opened, and only the owner can ask the service: {error}",
+                control.group
+            ),
+        }
+    }
     let socket =
         tokio::spawn(status::socket::serve(listener, Arc::clone(&reporter), commands, cancel.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");

@@ -1,5 +1,7 @@
-//! The Unix socket in the state directory: `GET /status` answers the report as JSON. For its owner alone.
+//! The Unix socket in the state directory, for the owner alone, and the one for a group: `GET /status` answers the report as
+//! JSON.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,13 +12,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use rustix::process::Gid;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Report;
 use super::limit::Limited;
-use crate::config::Config;
+use crate::config::{Config, Control};
 use crate::control::api::Refused;
 use crate::control::{Client, ClientError};
 
@@ -36,23 +39,52 @@ pub fn path(state_dir: &Path) -> PathBuf {
 
 /// Where a service with this config may listen, in the order in which they are tried.
 pub fn paths(config: &Config) -> Vec<PathBuf> {
-    vec![path(&config.state_dir)]
+    let for_group = config.control.as_ref().map(|control| control.socket.clone());
+    [path(&config.state_dir)].into_iter().chain(for_group).collect()
 }
 
-/// Opens the socket. One that an earlier life left behind is replaced: who calls this owns the state directory.
+/// Opens the socket for the owner. One that an earlier life left behind is replaced: who calls this owns the state directory.
 ///
 /// # Errors
 /// The socket cannot be made.
 pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
-    let path = path(state_dir);
-    match std::fs::remove_file(&path) {
+    bind_at(&path(state_dir))
+}
+
+/// Opens the socket for the members of a group, beside that for the owner.
+///
+/// # Errors
+/// There is no such group, the socket cannot be made, or it cannot be given to the group.
+pub fn bind_for(control: &Control) -> io::Result<UnixListener> {
+    let gid = gid_of(&control.group)?;
+    let listener = bind_at(&control.socket)?;
+    rustix::fs::chown(&control.socket, None, Some(gid))?;
+    std::fs::set_permissions(&control.socket, Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+fn bind_at(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The process's mask and the directory let nobody else in, so there is no moment in which another could connect.
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    // The process's mask lets nobody else in, so there is no moment in which another could connect.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// The number of a group of this machine (`group(5)`).
+fn gid_of(name: &str) -> io::Result<Gid> {
+    let groups = std::fs::read_to_string("/etc/group")?;
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1).and_then(|gid| gid.parse().ok())).flatten()
+    };
+    let gid = groups.lines().find_map(of_line);
+    gid.map(Gid::from_raw).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name} in /etc/group"))
+    })
 }
 
 /// Answers until `cancel`, then removes the socket. `others` answer what else may be asked.
@@ -79,7 +111,7 @@ async fn status(
     Ok(Json(made.map_err(|error| failed(error.to_string()))?.map_err(failed)?))
 }
 
-/// Asks a running service for its report; `None` where none is running.
+/// Asks a running service for its report; `None` where none is running with this state directory.
 ///
 /// # Errors
 /// A service is there and does not answer as it should.

@@ -33,6 +33,8 @@ fn the_reference_tells_the_true_defaults() {
     let examples = [
         "state_dir",
         "listen",
+        "group",
+        "socket",
         "key_file",
         "proxy",
         "ca_file",

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use oxen_sync::status::socket;
 
+use crate::support::means::{is_root, leave_out};
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -46,6 +47,63 @@ async fn state_and_socket_are_for_their_owner_alone() {
             assert_eq!(status.code(), Some(7), "another user can read or write {path:?}");
         }
     }
+    rig.stop().await;
+}
+
+/// A group that every Debian has, by its name and number.
+const GROUP: (&str, u32) = ("daemon", 1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_the_config_names_may_ask_and_steer_and_nobody_else() {
+    if !is_root() {
+        return leave_out("only root can give the socket to a group and be somebody else");
+    }
+    let site = Arc::new(Site::standin().await);
+    let mut rig = Rig::new(&site, "");
+    let socket = rig.dir().join("control.sock");
+    let control = format!("[control]\ngroup = {:?}\nsocket = {socket:?}\n\n[server]", GROUP.0);
+    rig.write_config(&rig.config_text().replacen("[server]", &control, 1));
+    for dir in [rig.dir(), rig.config.parent().unwrap()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(&rig.config, fs::Permissions::from_mode(0o644)).unwrap();
+    rig.write("a", "1");
+    rig.start();
+    rig.assert_all_holds().await;
+    let metadata = fs::metadata(&socket).unwrap();
+    assert_eq!((metadata.mode() & 0o777, metadata.gid()), (0o660, GROUP.1));
+    let ask = |groups: &str, command: &str| {
+        let said = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", groups, env!("CARGO_BIN_EXE_oxen-sync"), command])
+            .args(["--config".as_ref(), rig.config.as_os_str()])
+            .env_clear()
+            .env("HOME", "/nonexistent")
+            .output()
+            .unwrap();
+        (said.status.code(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+    };
+    let member = format!("--groups={}", GROUP.1);
+    for (command, expected) in [
+        ("status", "is running"),
+        ("pause", "paused; to go on"),
+        ("resume", "goes on"),
+        ("flush", "everything is on the branch"),
+        ("log", "1 file"),
+    ] {
+        let (code, said) = ask(&member, command);
+        assert!(code == Some(0) && said.contains(expected), "{command}: {code:?} {said}");
+    }
+    for command in ["status", "pause"] {
+        let (code, said) = ask("--clear-groups", command);
+        assert!(code == Some(1) && said.contains("as a member of the group"), "{command}: {code:?} {said}");
+    }
+    rig.stop().await;
+    // Whatever is wrong with it, the folders are watched.
+    rig.write_config(&rig.config_text().replace(GROUP.0, "no-such-group"));
+    rig.start();
+    rig.write("b", "2");
+    rig.assert_all_holds().await;
+    assert!(rig.log().contains("there is no group no-such-group"), "{}", rig.log());
     rig.stop().await;
 }
 
