@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -14,6 +15,9 @@ use crate::config::Env;
 use crate::folder::writers::writers_of;
 use crate::service::Offline;
 use crate::status::{FailedReport, LogReport, WhyFolder, WhyReport, WriterProcess, writers_text};
+
+/// The longest that a file's own filesystem is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// Says why a path is where it is.
 pub(super) async fn why(file: &Path, path: &Path, json: bool, env: &Env) -> Exit {
@@ -33,8 +37,7 @@ pub(super) async fn why(file: &Path, path: &Path, json: bool, env: &Env) -> Exit
         Err(exit) => return exit,
     };
     // Who asks may see more processes than the service does.
-    let writers: Vec<_> =
-        writers_of(path).into_iter().map(|(pid, command)| WriterProcess { pid, command }).collect();
+    let writers = writers(path);
     if !writers.is_empty() {
         for step in report.folders.iter_mut().flat_map(|folder| &mut folder.steps) {
             if step.step == "writers" {
@@ -45,6 +48,16 @@ pub(super) async fn why(file: &Path, path: &Path, json: bool, env: &Env) -> Exit
     let exit = if report.folders.is_empty() { Exit::Failure } else { Exit::Success };
     let printed = if json { print_json(&report) } else { print(&localised(&why_text(&report))) };
     printed.err().unwrap_or(exit)
+}
+
+/// The programs that have a file open for writing. One whose filesystem does not answer is not waited for.
+fn writers(path: &Path) -> Vec<WriterProcess> {
+    let (sender, receiver) = mpsc::channel();
+    let path = path.to_path_buf();
+    // It goes with the process.
+    std::thread::spawn(move || sender.send(writers_of(&path)));
+    let found = receiver.recv_timeout(ANSWER_MAX).unwrap_or_default();
+    found.into_iter().map(|(pid, command)| WriterProcess { pid, command }).collect()
 }
 
 /// As a value in the query of an address.

@@ -237,18 +237,23 @@ fn list(out: &mut String, label: &str, rows: &[ProblemReport], total: usize) {
 
 fn state(folder: &FolderReport) -> String {
     match folder.state {
+        FolderState::NotRunning if folder.paused => format!("not running, and {}", paused(folder)),
         FolderState::NotRunning => "not running".to_owned(),
         FolderState::Starting => "starting".to_owned(),
         FolderState::Scanning => "looking through the folder".to_owned(),
         FolderState::Watching => format!("watching {} directories", folder.watched_dirs),
         FolderState::Pushing => "pushing".to_owned(),
-        FolderState::Paused => match &folder.paused_until {
-            Some(until) => format!("PAUSED until {until}; to go on: oxen-sync resume"),
-            None => "PAUSED; to go on: oxen-sync resume".to_owned(),
-        },
+        FolderState::Paused => paused(folder),
         FolderState::Waiting => "waiting for the next try".to_owned(),
         FolderState::Stopped => "STOPPED".to_owned(),
         FolderState::Broken => "BROKEN".to_owned(),
+    }
+}
+
+fn paused(folder: &FolderReport) -> String {
+    match &folder.paused_until {
+        Some(until) => format!("PAUSED until {until}; to go on: oxen-sync resume"),
+        None => "PAUSED; to go on: oxen-sync resume".to_owned(),
     }
 }
 

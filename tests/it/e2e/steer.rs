@@ -61,7 +61,7 @@ async fn a_paused_folder_reads_and_sends_nothing_and_goes_on_where_it_was(site: 
     // A restart changes nothing about it.
     rig.stop().await;
     let text = said(&rig, &["status"]).await.out;
-    assert!(text.contains("not running"), "{text}");
+    assert!(text.contains("not running, and PAUSED"), "{text}");
     rig.start();
     rig.until_status("it is paused still", |report| report.folders[0].state == FolderState::Paused).await;
     rig.until_status("it is seen again", |report| report.folders[0].waiting == 1).await;
