@@ -3,6 +3,15 @@
 //! Each block of commands in these pages is run by a test against the real server, and what they print is what the test saw
 //! (`tests/it/guide.rs`).
 
+// The first definition of a link counts: here they lead to these pages, and in the file to the files beside it.
+#[doc = "[camera]: crate::guide::camera"]
+#[doc = "[microscope]: crate::guide::microscope"]
+#[doc = "[robot]: crate::guide::robot"]
+#[doc = "[nas]: crate::guide::nas"]
+#[doc = "[many_rigs]: crate::guide::many_rigs"]
+#[doc = "[commands]: crate::guide::commands"]
+#[doc = "[promises]: crate::guide::promises"]
+#[doc = ""]
 #[doc = include_str!("tutorial.md")]
 pub mod tutorial {}
 
