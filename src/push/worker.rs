@@ -148,6 +148,8 @@ pub async fn run(
         if sets_out {
             let set_out = collected.planner.take_early(EARLY_SIZE_MAX);
             if !set_out.is_empty() {
+                // Nothing is counted here and as part of the batch.
+                publish_pending(&pusher, &collected.planner, &removals);
                 let staged = {
                     let staging = stage_early(&pusher, &mut early, &set_out);
                     tokio::pin!(staging);

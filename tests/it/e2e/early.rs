@@ -44,9 +44,11 @@ async fn what_is_collected_is_staged_before_it_is_due_and_committed_once(site: &
     rig.write("b", "2");
     staged(site, forms + 2).await;
     assert_eq!(site.gate().count(Op::MergeWorkspace).requests, commits, "nor now");
-    let folder = rig.folder_status().await;
-    let batch = folder.batch.expect("one is under way");
-    assert_eq!((folder.waiting, batch.files), (2, 2), "a batch that is collected is told");
+    rig.until_status("a batch that is collected is told", |report| {
+        let folder = &report.folders[0];
+        folder.waiting == 2 && folder.batch.as_ref().is_some_and(|batch| batch.files == 2)
+    })
+    .await;
     rig.assert_all_holds().await;
     assert_eq!(site.gate().count(Op::MergeWorkspace).requests, commits + 1);
     let commits = rig.oracle().commits().await;
@@ -99,7 +101,9 @@ async fn a_workspace_that_is_lost_while_a_batch_is_collected_is_made_anew(site: 
     }
     rig.write("b", "2");
     rig.assert_all_holds().await;
-    assert_eq!(rig.oracle().commits().await.len(), commits + 1, "both come with one commit");
+    // Both with one commit, or one after the other where the loss is met while the first is on its way.
+    let made = rig.oracle().commits().await.len() - commits;
+    assert!((1..=2).contains(&made), "{made} commits for two files");
 }
 
 /// The server would say yes, list the file, and be unable to hand it out.
