@@ -7,10 +7,10 @@ use axum::extract::{Path, Query, State as Shared};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{Answer, Body, Controls, No, name_of};
+use super::{Answer, Body, Controls, No};
 use crate::config::Folder;
 use crate::control::api::{Flushed, FolderFlushed, Folders, Ticket};
-use crate::status::FolderState;
+use crate::status::{FolderState, name_of};
 
 /// How soon a folder that could not be asked is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -21,8 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::tickets::Tickets;
 use super::folders::View;
 use crate::config::{Config, Folder};
-use crate::control::api::{Flushed, FolderName, Refused, Verified};
-use crate::path::printable;
+use crate::control::api::{Flushed, Refused, Verified};
 use crate::state::{Reader, State, StateError};
 
 pub use offline::{Offline, OfflineError};
@@ -111,15 +110,6 @@ impl Controls {
 
     fn reader(&self) -> Result<Reader, StateError> {
         self.state.reader()
-    }
-}
-
-/// A folder as answers name it.
-pub(super) fn name_of(folder: &Folder) -> FolderName {
-    FolderName {
-        path: printable(&folder.path),
-        repo: folder.repo.to_string(),
-        branch: folder.branch.to_string(),
     }
 }
 

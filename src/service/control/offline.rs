@@ -1,9 +1,9 @@
 //! The same for a state that no service uses.
 
+use super::release;
 use super::steer::{later, pause_in, retry_in, starts_of};
 use super::tell::{LookError, begun, facts, lies_in};
-use super::verify::verified;
-use super::{name_of, release};
+use super::verify::{outcome, verified};
 use crate::config::{Config, Env, Folder};
 use crate::control::api::{Done, FolderDone, FolderVerified, Verified};
 use crate::path::{path_of_text, printable};
@@ -11,7 +11,7 @@ use crate::push::compare::compare;
 use crate::service::folder::comparison;
 use crate::service::{Clients, clients};
 use crate::state::{Pause, Reader, State, StateError};
-use crate::status::{self, WhyReport};
+use crate::status::{self, WhyReport, name_of};
 
 /// What can be asked of a config's state, and done in it, while no service runs.
 #[derive(Debug)]
@@ -132,15 +132,7 @@ impl Offline<'_> {
                 }
                 Err(error) => Err(error.to_string()),
             };
-            all.folders.push(match compared {
-                Ok(compared) => verified(folder, &compared, true),
-                Err(failure) => FolderVerified {
-                    folder: name_of(folder),
-                    done: true,
-                    failure: Some(failure),
-                    ..FolderVerified::default()
-                },
-            });
+            all.folders.push(outcome(folder, compared));
         }
         Ok(all)
     }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::State as Shared;
 
-use super::{Answer, Body, Controls, name_of};
+use super::{Answer, Body, Controls};
 use crate::config::Folder;
 use crate::control::api::{Done, FolderDone, Folders};
 use crate::state::{State, StateError};
+use crate::status::name_of;
 
 /// After so long it is answered, whether or not some are held still: to write it down for very many files takes longer than
 /// an answer may. Whoever asks asks again until none are left.

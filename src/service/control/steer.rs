@@ -7,12 +7,13 @@ use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
-use super::{Answer, Body, Controls, No, name_of};
+use super::{Answer, Body, Controls, No};
 use crate::config::{Config, Folder};
 use crate::control::api::{Done, FolderDone, Folders, Paths, Pausing};
 use crate::folder::Hint;
 use crate::path::{LocalPath, path_of_text, printable};
 use crate::state::{Pause, State, StateError};
+use crate::status::name_of;
 
 pub(super) async fn pause(Shared(controls): Shared<Controls>, body: Body<Pausing>) -> Answer<Done> {
     let Json(Pausing { folders, for_s }) = body?;

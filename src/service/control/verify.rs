@@ -7,10 +7,11 @@ use axum::extract::{Path, Query, State as Shared};
 use tokio::sync::watch;
 
 use super::flush::Wait;
-use super::{Answer, Body, Controls, No, name_of};
+use super::{Answer, Body, Controls, No};
 use crate::config::Folder;
 use crate::control::api::{Difference, FolderVerified, Folders, Ticket, Verified};
 use crate::push::compare::{Compared, compare};
+use crate::status::name_of;
 
 /// A comparison that nobody has asked for in so long is given up: it reads every file.
 const ASKED_AGAIN_MAX: Duration = Duration::from_secs(60);
@@ -72,7 +73,12 @@ async fn verify(controls: &Controls, folder: &Folder, at: usize, progress: &watc
         }
         None => Err("the folder is not at work; oxen-sync status says why".to_owned()),
     };
-    set(match ended {
+    set(outcome(folder, ended));
+}
+
+/// How a comparison ended, as it is answered.
+pub(super) fn outcome(folder: &Folder, ended: Result<Compared, String>) -> FolderVerified {
+    match ended {
         Ok(compared) => verified(folder, &compared, true),
         Err(failure) => FolderVerified {
             folder: name_of(folder),
@@ -80,7 +86,7 @@ async fn verify(controls: &Controls, folder: &Folder, at: usize, progress: &watc
             failure: Some(failure),
             ..FolderVerified::default()
         },
-    });
+    }
 }
 
 /// What was found, as it is answered.

@@ -185,7 +185,7 @@ async fn a_flush_waits_for_a_server_that_is_away_for_as_long_as_is_wanted() {
     );
     let flush = said(&rig, &["flush"]);
     let back = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.until_status("it waits", |report| report.folders[0].state == FolderState::Waiting).await;
         standin.come_up();
     };
     let (flushed, ()) = tokio::join!(flush, back);

@@ -1,13 +1,14 @@
+mod outward;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::super::examine::{Examined, Examiner};
 use super::super::root_check::{Broken, OpenedRoot, open_root, watcher_for};
@@ -18,9 +19,7 @@ use super::asked::Flush;
 use super::blocked::Blocked;
 use super::look::{Looked, look};
 use super::scans::{RunningScan, ScanQueue};
-use super::{
-    Ask, Finished, IntakeOptions, IntakePhase, IntakeStatus, Out, Outlook, PathStage, Sight, problems,
-};
+use super::{Finished, IntakeOptions, IntakePhase, IntakeStatus, Out, Outlook, Sight, problems};
 use crate::blocking::{blocking, joined};
 use crate::content::{FileClock, Signature};
 use crate::path::{LocalPath, printable};
@@ -247,55 +246,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Hands on finished changes for as long as there is room for them.
-    fn hand_on(&mut self) {
-        while let Some(change) = self.outbox.pop_front() {
-            if let Err(TrySendError::Full(change) | TrySendError::Closed(change)) =
-                self.out.changes.try_send(change)
-            {
-                self.outbox.push_front(change);
-                return;
-            }
-            self.out.handed += 1;
-        }
-    }
-
-    fn asked(&mut self, ask: Ask) {
-        match ask {
-            Ask::Path(path, answer) => {
-                let settling = self.settle.settling(&path, Instant::now());
-                let is_ready = || self.outbox.iter().any(|finished| finished.change.path == path);
-                let stage = match settling {
-                    Some(settling) => PathStage::Settling(settling),
-                    None if is_ready() => PathStage::Ready,
-                    None => PathStage::AtRest,
-                };
-                // Nobody may wait for it any more.
-                let _ = answer.send(stage);
-            }
-            Ask::Flush(answer) => {
-                self.flushes.push(Flush::new(answer));
-                self.scans.add(LocalPath::root());
-            }
-        }
-    }
-
-    /// Answers those who wait until all that was found has been handed on.
-    fn answer_flushes(&mut self) {
-        if self.flushes.is_empty() {
-            return;
-        }
-        let count = self.out.handed + self.outbox.len() as u64;
-        for flush in &mut self.flushes {
-            if flush.found_at().is_some_and(|at| !self.settle.has_from(at)) {
-                flush.finished(count);
-            }
-        }
-        let handed = self.out.handed;
-        self.flushes =
-            std::mem::take(&mut self.flushes).into_iter().filter_map(|flush| flush.answer(handed)).collect();
-    }
-
     fn start_work(&mut self) {
         while self.may_examine() {
             let due = self.settle.take_due(Instant::now(), EXAMINE_BATCH);
@@ -471,25 +421,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn sight(&self) -> Sight {
-        let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
-        let has_scans = self.scan.is_some() || !self.scans.is_empty();
-        // Who writes on and on to a file says nothing of the others.
-        let has_paths = self.settle.len() > self.settle.busy() || !self.jobs.is_empty();
-        match (is_scanning, has_scans || has_paths || !self.outbox.is_empty() || !self.inbox.is_empty()) {
-            (true, _) => Sight::Looking,
-            (false, true) => Sight::Coming,
-            (false, false) => Sight::Clear,
-        }
-    }
-
-    fn report_problem(&self, row: &ProblemRow) {
-        warn!(
-            folder = %printable(&self.options.path), path = %row.path, kind = %row.kind,
-            "not pushed: {}", row.reason
-        );
-    }
-
     /// Watches all directories there are.
     async fn cover(&mut self) {
         let Some(watch) = self.watch.clone() else { return };
@@ -507,24 +438,6 @@ impl<'a> Session<'a> {
             self.coverage = coverage;
         }
         self.cover().await;
-    }
-
-    /// Takes over what the watches say of themselves, and tells when that is something else than before.
-    fn note_coverage(&mut self) {
-        let Some(watch) = &self.watch else { return };
-        let by_now = watch.coverage();
-        let kind = std::mem::discriminant(&by_now);
-        if kind != std::mem::discriminant(&self.coverage) {
-            match &by_now {
-                Coverage::Partial { watched, missing, reason } => warn!(
-                    folder = %printable(&self.options.path), watched, missing,
-                    "not all directories are watched, and everything is scanned every {} s: {reason}",
-                    UNCOVERED_RESCAN.as_secs()
-                ),
-                _ => info!(folder = %printable(&self.options.path), "all directories are watched"),
-            }
-        }
-        self.coverage = by_now;
     }
 
     async fn check_root(&self) -> Result<(), Broken> {
@@ -552,36 +465,6 @@ impl<'a> Session<'a> {
         }
         self.scans.add(LocalPath::root());
         Ok(())
-    }
-
-    fn publish_sight(&self, sight: Sight) {
-        self.outlook.send_if_modified(|outlook| std::mem::replace(&mut outlook.sight, sight) != sight);
-    }
-
-    fn publish(&self) {
-        self.publish_sight(self.sight());
-        let is_scanning = self.scans.has_whole() || self.scan.as_ref().is_some_and(|scan| scan.whole);
-        let phase = if is_scanning { IntakePhase::Scanning } else { IntakePhase::Watching };
-        self.status.send_modify(|status| {
-            status.phase = phase;
-            status.coverage = self.coverage.clone();
-            status.watched_dirs = self.watch.as_ref().map_or(0, |watch| watch.watched());
-            status.settling = self.settle.len();
-            if status.busy != self.settle.busy() {
-                status.busy_paths = self.settle.busy_paths(EXAMPLES);
-            }
-            status.busy = self.settle.busy();
-            status.ready = self.outbox.len();
-            let finished = self.outbox.iter().map(|finished| finished.seen);
-            status.waiting_since = finished.chain(self.settle.waiting_since()).min();
-            status.hints = self.inbox.len();
-            if !is_scanning {
-                status.skipped = self.skipped.0;
-                if status.skipped_paths.len() != self.skipped.1.len() {
-                    status.skipped_paths.clone_from(&self.skipped.1);
-                }
-            }
-        });
     }
 }
 

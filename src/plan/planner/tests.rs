@@ -1,0 +1,255 @@
+use super::*;
+use crate::content::{Digests, Signature};
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Duration;
+
+const LIMITS: BatchLimits = BatchLimits {
+    quiet: Duration::from_secs(1),
+    max_wait: Duration::from_secs(10),
+    max_files: 5,
+    max_bytes: 100,
+};
+
+pub(in crate::plan) fn put(path: &str, size: u64) -> Change {
+    Change {
+        path: LocalPath::new(Path::new(path)).unwrap(),
+        place: PlaceKey::default(),
+        kind: ChangeKind::Put {
+            signature: Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+            digests: Digests { sha256: [0; 32], xxh3: u128::from(size) },
+            racy: false,
+        },
+    }
+}
+
+pub(in crate::plan) fn remove(path: &str) -> Change {
+    Change { kind: ChangeKind::Remove, ..put(path, 0) }
+}
+
+fn seconds(s: f64) -> Duration {
+    Duration::from_secs_f64(s)
+}
+
+#[test]
+fn a_batch_is_due_when_nothing_more_comes_or_the_oldest_waited_long_enough() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    assert_eq!(planner.due_at(), None);
+    planner.add(put("a", 1), start);
+    planner.add(put("b", 1), start + seconds(0.9));
+    assert_eq!(planner.take_due(start + seconds(1.8)), None);
+    assert_eq!(planner.take_due(start + seconds(1.9)).unwrap().len(), 2);
+    for n in 0..100 {
+        planner.add(put("c", 1), start + seconds(20.0 + f64::from(n) * 0.1));
+    }
+    assert_eq!(planner.due_at(), Some(start + seconds(30.0)));
+}
+
+#[test]
+fn a_full_batch_is_due_at_once() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    planner.add(put("large", 1000), start);
+    planner.add(put("a", 1), start);
+    assert_eq!(planner.take_due(start), Some(vec![put("a", 1)]));
+    assert_eq!(planner.take_due(start), Some(vec![put("large", 1000)]), "alone, whatever its size");
+    assert_eq!((planner.bytes(), planner.is_empty()), (0, true));
+}
+
+#[test]
+fn removals_that_were_let_go_join_the_batch_that_waits() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    planner.add(put("new/a", 1), start);
+    assert_eq!(planner.due_with(Some(start + seconds(1.5))), Some(start + seconds(1.5)));
+    assert_eq!(planner.due_with(Some(start + seconds(5.0))), planner.due_at(), "nothing waits for long");
+    let path = |path| LocalPath::new(Path::new(path)).unwrap();
+    planner.let_go([path("old/a"), path("new/a")], (start, start + seconds(0.5)));
+    assert_eq!(planner.due_at(), Some(start + seconds(1.5)));
+    let batch = planner.take_due(start + seconds(1.5)).unwrap();
+    assert_eq!(batch, [put("new/a", 1), remove("old/a")], "a file that is there again is not removed");
+    planner.let_go([path("b")], (start, start + seconds(0.5)));
+    assert_eq!(planner.take_due(start + seconds(1.5)), Some(vec![remove("b")]), "it has waited already");
+}
+
+#[test]
+fn nothing_waits_for_ever_behind_what_is_new_all_the_time() {
+    let start = Instant::now();
+    for last in [remove("z"), put("z", 90)] {
+        let mut planner = Planner::new(LIMITS);
+        planner.add(last.clone(), start);
+        let mut new = (0..).map(|number| put(&format!("a{number:04}"), 60));
+        let batches = (0..20).find(|_| {
+            while !planner.is_full() {
+                planner.add(new.next().unwrap(), start);
+            }
+            planner.take(start).unwrap().contains(&last)
+        });
+        assert!(batches.is_some_and(|batches| batches < 5), "{batches:?}");
+    }
+}
+
+#[test]
+fn what_came_to_nothing_is_tried_again_before_what_came_meanwhile() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    let all = |name: char| (0..5).map(move |number| put(&format!("{name}{number}"), 1));
+    all('m').for_each(|change| planner.add(change, start));
+    let failed = planner.take(start).unwrap();
+    for name in ['a', 'z'] {
+        all(name).for_each(|change| planner.add(change, start));
+        planner.put_back(failed.clone(), start);
+        assert_eq!(planner.take(start).unwrap(), failed);
+    }
+}
+
+#[test]
+fn removals_have_some_room_however_full_it_is() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    let path = |number: u64| LocalPath::new(Path::new(&format!("z{number}"))).unwrap();
+    assert_eq!(planner.room_for_removals(), 6);
+    let (mut gone, mut number) = (0, 0);
+    for _ in 0..20 {
+        while !planner.is_full() {
+            number += 1;
+            planner.add(put(&format!("a{number:04}"), 1), start);
+        }
+        let room = planner.room_for_removals() as u64;
+        planner.let_go((gone..gone + room).map(path), (start, start));
+        gone += room;
+        assert_eq!((planner.len(), planner.room_for_removals()), (6, 0), "and no more than that");
+        assert_eq!(planner.take(start).unwrap().len(), 5);
+    }
+    assert!(gone >= 15, "{gone} of 20 batches");
+}
+
+#[test]
+fn the_age_of_the_oldest_change_outlives_failed_tries_and_ends_when_it_lands() {
+    let start = Instant::now();
+    let at = |s: f64| start + seconds(s);
+    let mut planner = Planner::new(LIMITS);
+    assert_eq!(planner.waiting_since(), None);
+    for number in 0..6 {
+        planner.add_seen(put(&format!("m{number}"), 1), at(f64::from(number)), at(9.0));
+    }
+    let batch = planner.take(at(10.0)).unwrap();
+    assert_eq!((batch.len(), planner.waiting_since()), (5, Some(start)));
+    planner.put_back(batch, at(20.0));
+    planner.landed();
+    assert_eq!(planner.waiting_since(), Some(start), "it came to nothing");
+    planner.add_seen(put("m5", 2), at(30.0), at(30.0));
+    planner.take(at(40.0));
+    planner.landed();
+    assert_eq!(planner.waiting_since(), Some(at(5.0)), "a later change of a path makes it no younger");
+    planner.take(at(50.0));
+    planner.landed();
+    assert_eq!(planner.waiting_since(), None);
+}
+
+#[test]
+fn a_file_in_a_directorys_place_comes_after_the_directory_is_cleared() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    for change in [put("t", 1), remove("t/x"), put("u", 1)] {
+        planner.add(change, start);
+    }
+    assert_eq!(planner.take(start), Some(vec![remove("t/x"), put("u", 1)]));
+    assert_eq!(planner.take(start), Some(vec![put("t", 1)]));
+}
+
+#[test]
+fn what_is_marked_is_due_at_once_and_what_comes_later_is_not() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    for name in ["a", "b", "c", "d"] {
+        planner.add(put(name, 40), start);
+    }
+    let mark = planner.mark();
+    assert_eq!(planner.due_at(), Some(start));
+    planner.add(put("e", 1), start);
+    let first = planner.take(start).unwrap();
+    assert!(!planner.is_past(mark), "two of them had no room");
+    planner.put_back(first[..1].iter().cloned(), start);
+    while !planner.is_past(mark) {
+        assert!(planner.take_due(start).is_some());
+    }
+    planner.add(put("f", 1), start);
+    assert_eq!(planner.due_at(), Some(start + LIMITS.quiet), "the hurry is over");
+    let nothing = planner.mark();
+    assert!(!planner.is_past(nothing));
+    planner.take(start);
+    assert!(planner.is_past(nothing));
+}
+
+#[test]
+fn files_that_set_out_early_belong_to_the_batch_that_is_due_later() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS);
+    for change in [put("a", 40), put("b", 30), put("large", 80), remove("c")] {
+        planner.add(change, start);
+    }
+    assert_eq!(planner.take_early(50), [put("a", 40), put("b", 30)]);
+    assert_eq!((planner.len(), planner.puts().count(), planner.bytes()), (2, 3, 80));
+    assert!(planner.is_full(), "it holds more bytes than a batch may");
+    assert_eq!(planner.take(start), Some(vec![remove("c")]), "the large one has no room beside them");
+    assert_eq!(planner.release_early(), [put("a", 40), put("b", 30)]);
+    planner.add(put("d", 30), start);
+    assert_eq!(planner.take_early(50), [], "nothing passes what was left");
+    assert_eq!(planner.take(start), Some(vec![put("large", 80)]));
+    planner.add(put("e", 10), start + seconds(5.0));
+    assert_eq!(planner.take_early(50), [], "nor here");
+    planner.take(start);
+    planner.add(put("f", 10), start + seconds(9.0));
+    assert_eq!(planner.take_early(50), [put("f", 10)]);
+    assert_eq!(planner.due_at(), Some(start + seconds(10.0)), "although nothing else waits");
+    assert_eq!(planner.take(start), None);
+    planner.put_back([put("f", 10)], start);
+    assert_eq!(planner.release_early(), [put("f", 10)]);
+    assert_eq!(planner.take(start), Some(vec![put("f", 10)]));
+}
+
+proptest! {
+    #[test]
+    fn every_path_comes_out_once_with_its_latest_change(
+        steps in prop::collection::vec((0..7_u8, "[ab](/[ab]){0,2}", 0..80_u64), 1..80)
+    ) {
+        let start = Instant::now();
+        let mut planner = Planner::new(LIMITS);
+        let mut wanted = BTreeMap::new();
+        let mut got = BTreeMap::new();
+        for (what, path, size) in steps {
+            if what == 6 {
+                for change in planner.take_early(size) {
+                    prop_assert_eq!(wanted.remove(&change.path), Some(change.clone()));
+                }
+                continue;
+            }
+            if what == 0 {
+                let early = planner.early.len();
+                let batch = planner.take(start);
+                prop_assert!(early + batch.as_ref().map_or(0, Vec::len) <= LIMITS.max_files);
+                prop_assert_eq!(planner.release_early().len(), early);
+                for change in batch.into_iter().flatten() {
+                    prop_assert_eq!(wanted.remove(&change.path), Some(change.clone()));
+                    got.insert(change.path.clone(), change);
+                }
+                continue;
+            }
+            let change = if what == 1 { remove(&path) } else { put(&path, size) };
+            wanted.insert(change.path.clone(), change.clone());
+            planner.add(change, start);
+        }
+        planner.release_early();
+        while let Some(batch) = planner.take(start) {
+            prop_assert!(batch.len() <= LIMITS.max_files);
+            let bytes: u64 = batch.iter().map(size_of).sum();
+            prop_assert!(bytes <= LIMITS.max_bytes || batch.len() == 1);
+            for change in batch {
+                prop_assert_eq!(wanted.remove(&change.path), Some(change));
+            }
+        }
+        prop_assert!(wanted.is_empty() && planner.is_empty() && planner.bytes() == 0);
+    }
+}
