@@ -14,9 +14,12 @@ const AWAY: Duration = Duration::from_secs(2);
 /// Where the kernel tells of no changes.
 const POLL_UNWATCHED: Duration = Duration::from_secs(1);
 
-/// Tells whenever the config file's content is another, also when the file is replaced, and also where it is a link.
-/// Ends with its receiver. `text` is the content that is in use.
-pub(super) fn watch_config(file: &Path, text: Option<Vec<u8>>) -> mpsc::Receiver<()> {
+/// The content of the config file as it was when it was last taken, whoever had it taken; `None` where there was none.
+pub(super) type Taken = Option<Vec<u8>>;
+
+/// Tells whenever the config file's content is another than was `taken`, also when the file is replaced, and also where it
+/// is a link. Whoever is told takes it, and says so. Ends with its receiver.
+pub(super) fn watch_config(file: &Path, taken: watch::Receiver<Taken>) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(1);
     let (touch, touched) = watch::channel(());
     let watcher = watch_dirs(file, touch)
@@ -24,13 +27,13 @@ pub(super) fn watch_config(file: &Path, text: Option<Vec<u8>>) -> mpsc::Receiver
             tracing::warn!("the config is looked at every second, since it cannot be watched: {error}");
         })
         .ok();
-    tokio::spawn(tell_changes(file.to_path_buf(), text, watcher, touched, sender));
+    tokio::spawn(tell_changes(file.to_path_buf(), taken, watcher, touched, sender));
     receiver
 }
 
 async fn tell_changes(
     file: PathBuf,
-    mut text: Option<Vec<u8>>,
+    mut taken: watch::Receiver<Taken>,
     watcher: Option<RecommendedWatcher>,
     mut touched: watch::Receiver<()>,
     sender: mpsc::Sender<()>,
@@ -54,11 +57,16 @@ async fn tell_changes(
             tokio::time::sleep(AWAY).await;
             by_now = read(&file).await;
         }
-        if text != by_now {
-            text = by_now;
-            if sender.send(()).await.is_err() {
-                return;
-            }
+        if *taken.borrow_and_update() == by_now {
+            continue;
+        }
+        if sender.send(()).await.is_err() {
+            return;
+        }
+        // Nothing is told twice.
+        tokio::select! {
+            () = sender.closed() => return,
+            taken = taken.changed() => if taken.is_err() { return },
         }
     }
 }
@@ -92,9 +100,11 @@ mod tests {
     use super::*;
     use std::fs;
 
-    async fn told(changes: &mut mpsc::Receiver<()>) {
+    /// Takes what is there by now once that is told, as the service does.
+    async fn told(changes: &mut mpsc::Receiver<()>, file: &Path, taken: &watch::Sender<Taken>) {
         let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(told.expect("the change is told"), Some(()));
+        taken.send_replace(fs::read(file).ok());
     }
 
     #[tokio::test]
@@ -102,12 +112,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         fs::write(&file, "1").unwrap();
-        let mut changes = watch_config(&file, Some(b"1".to_vec()));
+        let (taken, in_use) = watch::channel(Some(b"1".to_vec()));
+        let mut changes = watch_config(&file, in_use);
         fs::write(&file, "2").unwrap();
-        told(&mut changes).await;
+        told(&mut changes, &file, &taken).await;
         fs::write(dir.path().join("new"), "3").unwrap();
         fs::rename(dir.path().join("new"), &file).unwrap();
-        told(&mut changes).await;
+        told(&mut changes, &file, &taken).await;
     }
 
     #[tokio::test]
@@ -115,11 +126,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         fs::write(&file, "2").unwrap();
-        let mut changes = watch_config(&file, Some(b"1".to_vec()));
+        let (taken, in_use) = watch::channel(Some(b"1".to_vec()));
+        let mut changes = watch_config(&file, in_use);
         fs::write(dir.path().join("other"), "touched").unwrap();
-        told(&mut changes).await;
+        told(&mut changes, &file, &taken).await;
         fs::remove_file(&file).unwrap();
-        told(&mut changes).await;
+        told(&mut changes, &file, &taken).await;
+    }
+
+    #[tokio::test]
+    async fn a_change_back_to_what_it_was_is_told_where_another_was_taken_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        fs::write(&file, "1").unwrap();
+        let (taken, in_use) = watch::channel(Some(b"1".to_vec()));
+        let mut changes = watch_config(&file, in_use);
+        // Taken by hand, and changed back before anybody looked.
+        taken.send_replace(Some(b"2".to_vec()));
+        fs::write(&file, "1").unwrap();
+        told(&mut changes, &file, &taken).await;
     }
 
     #[tokio::test]
@@ -128,8 +153,9 @@ mod tests {
         fs::write(real.path().join("c.toml"), "1").unwrap();
         let file = dir.path().join("c.toml");
         std::os::unix::fs::symlink(real.path().join("c.toml"), &file).unwrap();
-        let mut changes = watch_config(&file, Some(b"1".to_vec()));
+        let (taken, in_use) = watch::channel(Some(b"1".to_vec()));
+        let mut changes = watch_config(&file, in_use);
         fs::write(real.path().join("c.toml"), "2").unwrap();
-        told(&mut changes).await;
+        told(&mut changes, &file, &taken).await;
     }
 }

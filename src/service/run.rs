@@ -3,11 +3,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::config_file::watch_config;
+use super::config_file::{Taken, watch_config};
 use super::control::Controls;
 use super::folder::Shared;
 use super::folders::{Folders, Seen, View};
@@ -65,8 +65,9 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
     }
     state.set_note(status::CONFIG_REFUSED, None)?;
     let listener = status::socket::bind(&config.state_dir).map_err(os("cannot open the status socket"))?;
-    let mut changes = watch_config(&config.file, text);
-    let mut service = Service::new(config, env, state);
+    let (taken, in_use) = watch::channel(text);
+    let mut changes = watch_config(&config.file, in_use);
+    let mut service = Service::new(config, env, state, taken);
     let cancel = CancellationToken::new();
     let (ask_reload, mut reloads) = mpsc::channel(1);
     let controls =
@@ -143,6 +144,8 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
 struct Service {
     config: Arc<Mutex<Config>>,
     file: PathBuf,
+    /// The content of the file that was taken last.
+    taken: watch::Sender<Taken>,
     env: Env,
     state: State,
     folders: Folders,
@@ -155,9 +158,10 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: Config, env: Env, state: State) -> Self {
+    fn new(config: Config, env: Env, state: State, taken: watch::Sender<Taken>) -> Self {
         Self {
             file: config.file.clone(),
+            taken,
             config: Arc::new(Mutex::new(config)),
             folders: Folders::new(Shared::new(state.clone()), Clients::new(env.clone())),
             env,
@@ -182,6 +186,8 @@ impl Service {
     /// Takes the config file as it is now. With `by_hand`, waits for tries are cut short and keys are read again.
     /// Returns the problems of a file that is refused, which are told by then.
     fn reload(&mut self, by_hand: bool) -> Result<(), String> {
+        // Read before it is loaded, so that no change in between goes unseen.
+        self.taken.send_replace(config::read(&self.file).ok());
         let new = match config::load(&self.file, &self.env) {
             Ok(new) => new,
             Err(error) => {
