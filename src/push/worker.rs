@@ -151,9 +151,10 @@ pub async fn run(
                 // Nothing is counted here and as part of the batch.
                 publish_pending(&pusher, &collected.planner, &removals);
                 let staged = {
-                    let staging = stage_early(&pusher, &mut early, &set_out);
-                    tokio::pin!(staging);
-                    collected.take_in_during(&mut staging, &pusher, (&removals, &[]), &cancel).await
+                    // On the heap: a folder at rest takes no memory for what it may have to do.
+                    let mut staging = Box::pin(stage_early(&pusher, &mut early, &set_out));
+                    let work = &mut staging.as_mut();
+                    collected.take_in_during(work, &pusher, (&removals, &[]), &cancel).await
                 };
                 match staged {
                     Ended::Done(Ok(())) => {}
@@ -214,9 +215,10 @@ pub async fn run(
                 let set_out = collected.planner.release_early();
                 publish_pending(&pusher, &collected.planner, &removals);
                 let all = [&set_out[..], &batch[..]].concat();
-                let delivery = deliver_all(&pusher, early, set_out, batch, tries.suspects_content());
-                tokio::pin!(delivery);
-                match collected.take_in_during(&mut delivery, &pusher, (&removals, &all), &cancel).await {
+                let suspects_content = tries.suspects_content();
+                let mut delivery = Box::pin(deliver_all(&pusher, early, set_out, batch, suspects_content));
+                let work = &mut delivery.as_mut();
+                match collected.take_in_during(work, &pusher, (&removals, &all), &cancel).await {
                     Ended::Done(Ok(())) => {
                         if checks {
                             check_at = lasting.then(|| Instant::now() + pusher.options.check_interval);

@@ -11,7 +11,7 @@ use crate::config::{Config, Folder, OnDelete, release_command};
 use crate::content::Calls;
 use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
-use crate::oxen::Author;
+use crate::oxen::{Author, Client};
 use crate::path::LocalPath;
 use crate::push::compare::Comparison;
 use crate::push::{self, worker};
@@ -45,7 +45,7 @@ pub(super) struct RunningFolder {
     kick: Arc<Notify>,
     cancel: CancellationToken,
     asks: Asks,
-    comparison: Comparison,
+    to_compare: (Client, Arc<Places>),
     paused: watch::Sender<bool>,
     intake_task: JoinHandle<()>,
     push_task: JoinHandle<PushReport>,
@@ -64,10 +64,20 @@ pub(super) fn comparison(
 ) -> Result<Comparison, StartError> {
     let (client, _) = clients.get(&folder.server)?;
     let key = state.folder(&folder.id().key())?;
-    Ok(Comparison {
+    let places = Arc::new(Places::load(state, key, &folder.remote_dir, &folder.layout)?);
+    Ok(comparison_with(state, folder, key, (client, places)))
+}
+
+fn comparison_with(
+    state: &State,
+    folder: &Folder,
+    key: FolderKey,
+    (client, places): (Client, Arc<Places>),
+) -> Comparison {
+    Comparison {
         path: folder.path.clone(),
         folder: key,
-        places: Arc::new(Places::load(state, key, &folder.remote_dir, &folder.layout)?),
+        places,
         exclude: folder.exclude.clone(),
         include: folder.include.clone(),
         mirror: folder.on_delete == OnDelete::Mirror,
@@ -78,7 +88,7 @@ pub(super) fn comparison(
         concurrency: folder.server.concurrency.get(),
         state: state.clone(),
         calls: Arc::default(),
-    })
+    }
 }
 
 impl Shared {
@@ -110,12 +120,12 @@ impl Shared {
         let (cancel, kick, inbox) =
             (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Inbox::default()));
         let author = Author { name: config.author.name.clone(), email: config.author.email.clone() };
-        let mut target = Target::new(client, folder.repo.clone(), folder.branch.clone(), author);
+        let mut target = Target::new(client.clone(), folder.repo.clone(), folder.branch.clone(), author);
         target.create_repo = folder.create_repo;
         target.create_branch_from.clone_from(&folder.create_branch_from);
         target.description.clone_from(&folder.description);
-        let comparison = comparison(&self.state, folder, clients)?;
-        let places = Arc::clone(&comparison.places);
+        let places = Arc::new(Places::load(&self.state, key, &folder.remote_dir, &folder.layout)?);
+        let to_compare = (client, Arc::clone(&places));
         let push_calls = Arc::<Calls>::default();
         let options = PushOptions {
             path: folder.path.clone(),
@@ -178,7 +188,7 @@ impl Shared {
             inbox,
             kick,
             cancel,
-            comparison,
+            to_compare,
             asks: Asks { intake: ask_intake, push: ask_push },
             paused,
             intake_task,
@@ -230,8 +240,8 @@ impl RunningFolder {
     }
 
     /// What to compare it with its branch by.
-    pub(super) fn comparison(&self) -> &Comparison {
-        &self.comparison
+    pub(super) fn comparison(&self, state: &State) -> Comparison {
+        comparison_with(state, &self.folder, self.key, self.to_compare.clone())
     }
 
     /// The ways to ask it.

@@ -105,8 +105,8 @@ impl View {
     }
 
     /// What to compare the folder with its branch by, if it is at work.
-    pub(super) fn comparison(&self, id: &FolderId) -> Option<Comparison> {
-        self.with(id, |work| work.comparison().clone())
+    pub(super) fn comparison(&self, id: &FolderId, state: &State) -> Option<Comparison> {
+        self.with(id, |work| work.comparison(state))
     }
 
     /// What the folder is in, and why where something is wrong; `None` where there is no such folder.

@@ -66,7 +66,7 @@ async fn verify(controls: &Controls, folder: &Folder, at: usize, progress: &watc
             all.done = all.folders.iter().all(|folder| folder.done);
         });
     };
-    let ended = match controls.view.comparison(&folder.id()) {
+    let ended = match controls.view.comparison(&folder.id(), &controls.state) {
         Some(comparison) => {
             let told = compare(&comparison, |compared| set(verified(folder, compared, false))).await;
             told.map_err(|error| error.to_string())
