@@ -2,9 +2,10 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
 use crate::content::{OpenError, RootDir};
 use crate::path::{LocalPath, printable};
@@ -20,9 +21,22 @@ const IGNORE_FILE_MAX: u64 = 128 << 10;
 /// A path inside an excluded directory is excluded whatever stands after it, as in git.
 #[derive(Debug, Clone)]
 pub struct Filter {
+    config: Arc<OfConfig>,
+    /// Decides where it says anything.
+    oxenignore: Option<Arc<Gitignore>>,
+}
+
+/// What the config says. Made ready it takes some 100 KiB, and most folders say the same.
+#[derive(Debug)]
+struct OfConfig {
+    exclude_text: Vec<String>,
+    include_text: Vec<String>,
     exclude: Gitignore,
     include: Option<Gitignore>,
 }
+
+/// Those that are in use.
+static OF_CONFIGS: Mutex<Vec<Weak<OfConfig>>> = Mutex::new(Vec::new());
 
 /// What leaves a path out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,11 +104,14 @@ impl Filter {
         include: impl IntoIterator<Item = &'a str>,
         oxenignore: &'a str,
     ) -> Result<Self, FilterError> {
-        let exclude = exclude.into_iter().map(|pattern| (None, pattern));
-        let lines = oxenignore.lines().zip(1..);
-        let exclude = build(exclude.chain(lines.map(|(pattern, line)| (Some(line), pattern))))?;
-        let include = build(include.into_iter().map(|pattern| (None, pattern)))?;
-        Ok(Self { exclude, include: (!include.is_empty()).then_some(include) })
+        let owned = |pattern: &str| pattern.to_owned();
+        let config = OfConfig::shared(
+            exclude.into_iter().map(owned).collect(),
+            include.into_iter().map(owned).collect(),
+        )?;
+        let lines = oxenignore.lines().zip(1..).map(|(pattern, line)| (Some(line), pattern));
+        let oxenignore = build(lines)?;
+        Ok(Self { config, oxenignore: (!oxenignore.is_empty()).then(|| Arc::new(oxenignore)) })
     }
 
     /// The same with the `.oxenignore` that the folder has by now, if it has one.
@@ -131,7 +148,7 @@ impl Filter {
     /// Whether the file `name` in `dir` is left out, where `dir` is known not to be. Quicker than to ask for it alone.
     pub fn excludes_file_in(&self, dir: &LocalPath, name: &OsStr) -> bool {
         let file = dir.join(name);
-        self.exclude.matched(file.as_path(), false).is_ignore() || self.is_not_included(&file)
+        self.excluding(file.as_path(), false).is_ignore() || self.is_not_included(&file)
     }
 
     /// What leaves the path out, if anything does. Slower than to ask whether.
@@ -142,7 +159,7 @@ impl Filter {
         let above = dirs_above(path);
         let dirs = above.iter().map(|dir| (*dir, true)).chain([(path.as_path(), is_dir)]);
         for (at, is_dir) in dirs {
-            if let Match::Ignore(glob) = self.exclude.matched(at, is_dir) {
+            if let Match::Ignore(glob) = self.excluding(at, is_dir) {
                 let from = match glob.from().and_then(Path::to_str) {
                     Some(line) => format!("line {line} of {IGNORE_FILE}"),
                     None => "exclude in the config".to_owned(),
@@ -155,17 +172,46 @@ impl Filter {
     }
 
     fn is_not_included(&self, file: &LocalPath) -> bool {
-        self.include
+        self.config
+            .include
             .as_ref()
             .is_some_and(|include| !include.matched_path_or_any_parents(file.as_path(), false).is_ignore())
+    }
+
+    /// The last pattern that matches this very path.
+    fn excluding(&self, path: &Path, is_dir: bool) -> Match<&Glob> {
+        let own = self.oxenignore.as_ref().map_or(Match::None, |own| own.matched(path, is_dir));
+        own.or(self.config.exclude.matched(path, is_dir))
     }
 
     fn excluded(&self, path: &LocalPath, is_dir: bool) -> bool {
         if path.is_root() {
             return false;
         }
-        dirs_above(path).into_iter().any(|dir| self.exclude.matched(dir, true).is_ignore())
-            || self.exclude.matched(path.as_path(), is_dir).is_ignore()
+        dirs_above(path).into_iter().any(|dir| self.excluding(dir, true).is_ignore())
+            || self.excluding(path.as_path(), is_dir).is_ignore()
+    }
+}
+
+impl OfConfig {
+    /// One that is in use and says the same, or else a new one.
+    fn shared(exclude: Vec<String>, include: Vec<String>) -> Result<Arc<Self>, FilterError> {
+        let mut in_use = OF_CONFIGS.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|config| config.strong_count() > 0);
+        let same = |config: &Arc<Self>| config.exclude_text == exclude && config.include_text == include;
+        if let Some(config) = in_use.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(config);
+        }
+        let of = |patterns: &[String]| build(patterns.iter().map(|pattern| (None, pattern.as_str())));
+        let (excluded, included) = (of(&exclude)?, of(&include)?);
+        let config = Arc::new(Self {
+            exclude: excluded,
+            include: (!included.is_empty()).then_some(included),
+            exclude_text: exclude,
+            include_text: include,
+        });
+        in_use.push(Arc::downgrade(&config));
+        Ok(config)
     }
 }
 
@@ -230,6 +276,15 @@ mod tests {
         assert_eq!(said("keep.tmp").as_deref(), Some("no pattern of include in the config matches it"));
         assert_eq!(said("d/a.tif"), None);
         assert_eq!(filter.left_out(&local("d"), true), None);
+    }
+
+    #[test]
+    fn folders_that_say_the_same_share_what_was_made_of_it() {
+        let filter = |exclude: &'static str, own: &'static str| Filter::new([exclude], [], own).unwrap();
+        let (first, second, other) = (filter("*.s", ""), filter("*.s", "own"), filter("*.o", ""));
+        assert!(Arc::ptr_eq(&first.config, &second.config));
+        assert!(!Arc::ptr_eq(&first.config, &other.config));
+        assert!(second.excludes_file(&local("own")) && !first.excludes_file(&local("own")));
     }
 
     #[test]
