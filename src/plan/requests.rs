@@ -27,6 +27,8 @@ pub enum Carrier {
 pub struct Requests {
     /// Paths to be removed.
     pub removals: Vec<usize>,
+    /// Removals that nobody asks for: the server replaces the file by a directory when something is put below it.
+    pub replaced: Vec<usize>,
     /// Small files, each group one form.
     pub forms: Vec<Vec<usize>>,
     /// Files that go in parts, or without bytes where the server has the content.
@@ -75,14 +77,11 @@ pub fn requests(changes: &[Change], paths: &[RepoPath], knows: impl Fn(u128) -> 
     let mut form_bytes = 0;
     for (index, (change, path)) in changes.iter().zip(paths).enumerate() {
         let ChangeKind::Put { signature, digests, .. } = change.kind else {
-            // The server turns the file into a directory by itself when something is put below it; a removal in the
-            // same workspace would take that along.
+            // A removal in the same workspace would take along what is put below.
             let mut below =
                 changes.iter().zip(paths).skip(index + 1).take_while(|(_, at)| at.starts_with(path));
             let becomes_dir = below.any(|(other, _)| matches!(other.kind, ChangeKind::Put { .. }));
-            if !becomes_dir {
-                requests.removals.push(index);
-            }
+            if becomes_dir { &mut requests.replaced } else { &mut requests.removals }.push(index);
             continue;
         };
         let fits_form = fits_multipart_path(path.as_str());
@@ -176,7 +175,8 @@ mod tests {
         assert_eq!(sorted.forms, [vec![0, 1, 8]]);
         assert_eq!(sorted.uploads, [2, 3, 5]);
         assert_eq!(sorted.unsendable, [4]);
-        assert_eq!(sorted.removals, [6], "the server replaces the file by the directory itself");
+        assert_eq!(sorted.removals, [6]);
+        assert_eq!(sorted.replaced, [7]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::deliver::Outcome;
 use super::prove::{Proof, prove};
 use super::pusher::{Failure, Pusher};
 use super::{PushPhase, Target, worker};
-use crate::content::{RootDir, is_absent, is_file};
+use crate::content::{RootDir, Signature, is_absent, is_file};
 use crate::fault_point::{Point, passed};
 use crate::folder::Hint;
 use crate::oxen::Commit;
-use crate::path::printable;
+use crate::path::{LocalPath, printable};
 use crate::state::{Change, ChangeKind};
 
 impl Pusher {
@@ -49,7 +49,11 @@ impl Pusher {
         }
         if !proved.is_empty() {
             self.tell(commit_id.as_deref(), &proved);
-            self.look_again(proved).await;
+            let as_pushed = proved.into_iter().map(|change| match change.kind {
+                ChangeKind::Put { signature, .. } => (change.path, Some(signature)),
+                ChangeKind::Remove => (change.path, None),
+            });
+            self.look_again(as_pushed.collect()).await;
         }
         Ok(Outcome { said_yes, unproved })
     }
@@ -88,21 +92,18 @@ impl Pusher {
         self.blocking(move |state| state.advance_head(folder, &parent, &id)).await
     }
 
-    /// A file may have changed back to what the branch held before, or gone, while its commit was under way; then
-    /// nobody waits for it any more. So each is compared with the folder once more.
-    async fn look_again(&self, proved: Vec<Change>) {
+    /// A file may have changed back to what the branch held before, or gone, while its commit was under way or while it
+    /// waited; then nobody waits for it any more. So each is compared with the folder once more: with the signature that
+    /// the state has of it by now, or with its absence.
+    pub(super) async fn look_again(&self, as_pushed: Vec<(LocalPath, Option<Signature>)>) {
         let (path, inbox) = (self.options.path.clone(), Arc::clone(&self.inbox));
         let calls = Arc::clone(&self.options.calls);
         let looking = tokio::task::spawn_blocking(move || {
             let Ok(root) = RootDir::open_counted(&path, &calls) else { return };
-            for change in proved {
-                let found = root.look(&change.path);
-                let is_as_pushed = match change.kind {
-                    ChangeKind::Put { signature, .. } => is_file(&found, &signature),
-                    ChangeKind::Remove => is_absent(&found),
-                };
-                if !is_as_pushed {
-                    inbox.add(Hint::Path(change.path));
+            for (path, signature) in as_pushed {
+                let found = root.look(&path);
+                if !signature.map_or_else(|| is_absent(&found), |signature| is_file(&found, &signature)) {
+                    inbox.add(Hint::Path(path));
                 }
             }
         });

@@ -44,6 +44,7 @@ impl Pusher {
                 .await?;
             }
         }
+        let replaced = requests.replaced;
         let mut staged = self.stage_removals(batch, &requests.removals).await?;
         let forms = requests.forms.into_iter().map(|form| self.stage_form(source, batch, form));
         let uploads =
@@ -52,7 +53,28 @@ impl Pusher {
         let done: Vec<Staged> =
             stream::iter(requests).buffer_unordered(self.options.concurrency).try_collect().await?;
         staged.extend(done.into_iter().flatten());
+        self.look_at_replaced(batch, &replaced, &staged);
         Ok(staged)
+    }
+
+    /// A file that was to give way to what is put below it stays on the branch where in the end nothing was; its removal
+    /// goes with a later batch then.
+    fn look_at_replaced(&self, batch: &Batch, replaced: &[usize], staged: &[usize]) {
+        if replaced.is_empty() {
+            return;
+        }
+        let staged: HashSet<usize> = staged.iter().copied().collect();
+        for index in replaced {
+            let (Some(change), Some(path)) = (batch.changes.get(*index), batch.paths.get(*index)) else {
+                continue;
+            };
+            // They are in the order of their paths.
+            let mut below =
+                batch.paths.iter().enumerate().skip(index + 1).take_while(|(_, at)| at.starts_with(path));
+            if !below.any(|(at, _)| staged.contains(&at)) {
+                self.drop_change(&change.path, &"nothing is put below it any more");
+            }
+        }
     }
 
     /// Stages removals, but of files alone that are still ours: what another writer has put there since is theirs, and is

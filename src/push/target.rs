@@ -122,7 +122,18 @@ impl Target {
             passed(Point::RepoMade);
             tracing::info!(%repo, "repository made");
         }
-        if client.branches(repo).await?.is_empty() {
+        let branches = client.branches(repo).await.map_err(|error| match error.reason() {
+            // oxen-server 0.65.2 was seen to say so where it had ended while it made the repository.
+            Reason::RepoNotFound => Failure::of_surroundings(
+                Verdict::Stop,
+                format!(
+                    "the server says that {repo} is there and does not find it: it may have ended while it made it; \
+                     delete the repository on the server, or name another one"
+                ),
+            ),
+            _ => error.into(),
+        })?;
+        if branches.is_empty() {
             // A workspace on an empty repository makes a first commit on a branch of any name; a PUT would take only
             // the name's part before the first slash (oxen-server 0.65.2).
             match client.open_workspace(repo, workspace, branch).await {

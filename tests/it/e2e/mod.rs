@@ -24,6 +24,7 @@ mod page;
 mod permissions;
 mod proof;
 mod push;
+mod removals;
 mod restore;
 mod soak;
 mod socket;

@@ -19,7 +19,13 @@ async fn a_server_that_is_killed_at_any_moment_is_waited_for() {
     );
     let mut work = Work::in_folder_of(&rig);
     (0..10).for_each(|_| work.change());
+    rig.write("first", "1");
     rig.start();
+    // Half a repository is what oxen-server 0.65.2 leaves where it ends while it makes one, and it finds no way back.
+    rig.until_status("the repository is made", |report| {
+        report.folders.iter().any(|folder| folder.last_commit.is_some())
+    })
+    .await;
     for _ in 0..KILLS {
         let until = Duration::from_millis(work.rng().u64(100..900));
         work.run(u32::try_from(until.as_millis() / 50).unwrap(), until).await;
