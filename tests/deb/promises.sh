@@ -37,8 +37,10 @@ no_systemd() { rm -rf "$root/run/systemd" "$root/usr/local/bin/systemctl" "$root
 
 # --- The promises ---------------------------------------------------------------------------------------------------
 everything_is_in_its_place() {
-  local man=() name
-  for name in "" -add -check -push -release -run -status; do man+=("-rw-r--r-- 0/0 /usr/share/man/man1/oxen-sync$name.1.gz"); done
+  local man=() name program=$scratch/program
+  dpkg-deb --fsys-tarfile "$scratch/packages/1.deb" | tar -xO ./usr/bin/oxen-sync >"$program" && chmod +x "$program" || return
+  # A page for each command that it has.
+  for name in "" $("$program" --help | sed -n '/^Commands:$/,/^$/s/^  \([a-z]\+\) .*/-\1/p' | grep -vx -e -help); do man+=("-rw-r--r-- 0/0 /usr/share/man/man1/oxen-sync$name.1.gz"); done
   equals files "$(files)" "$(LC_ALL=C sort -k 3 <<FILES
 -rw-r--r-- 0/0 /etc/oxen-sync/oxen-sync.toml
 -rwxr-xr-x 0/0 /usr/bin/oxen-sync
