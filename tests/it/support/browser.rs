@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::means::{leave_out, tool};
-use super::rig::Process;
+use super::process::Process;
 
 const DRIVER: &str = "chromedriver";
 /// The longest that anything is waited for.

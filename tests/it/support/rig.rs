@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use jiff::tz::TimeZone;
 use oxen_sync::oxen::{BranchName, RepoName};
 use oxen_sync::path::{Layout, Place};
 use oxen_sync::status::{FolderReport, FolderState, Report, socket};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::Ledger;
 use super::oracle::Oracle;
+use super::process::Process;
 use super::site::{Site, branch};
 use super::tree::{Tree, differences, folder_tree, on_branch};
 
@@ -446,66 +447,4 @@ fn is_idle(report: &Report) -> bool {
         && report.folders.iter().all(|folder| {
             folder.state == FolderState::Watching && folder.waiting == 0 && !folder.waiting_more
         })
-}
-
-/// A process in a group of its own that ends with this one at the latest, however this ends: a shell that reads our
-/// pipe kills it.
-pub(super) struct Process {
-    pid: Pid,
-    pub(super) child: Child,
-    warden: Child,
-}
-
-impl Process {
-    pub(super) fn spawn(mut command: Command) -> Self {
-        use std::os::unix::process::CommandExt;
-        let child =
-            command.stdin(Stdio::null()).process_group(0).spawn().expect("the program can be started");
-        let warden = Command::new("sh")
-            .args([
-                "-c",
-                "trap '' INT TERM; read -r _; kill -KILL \"-$0\" 2>/dev/null",
-                &child.id().to_string(),
-            ])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("there is a shell");
-        Self { pid: Pid::from_child(&child), child, warden }
-    }
-
-    async fn ended(mut self, max: Duration) -> ExitStatus {
-        let deadline = Instant::now() + max;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the program does not end");
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-/// Waits for the end of a child. Blocks.
-fn is_over(pid: Pid, max: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-        return true;
-    };
-    let max = Timespec { tv_sec: max.as_secs().cast_signed(), tv_nsec: 0 };
-    poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&max)).is_ok_and(|ready| ready > 0)
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The warden goes first: the number of a process that was waited for may soon be another's.
-        let _ = self.warden.kill();
-        let _ = self.warden.wait();
-        if let Ok(None) = self.child.try_wait() {
-            let _ = kill_process_group(self.pid, Signal::KILL);
-            // A call into a filesystem that hangs keeps a process, and may end only when this test has.
-            if is_over(self.pid, Duration::from_secs(10)) {
-                let _ = self.child.wait();
-            }
-        }
-    }
 }
