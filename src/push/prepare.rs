@@ -48,8 +48,7 @@ impl Pusher {
             tracing::debug!(
                 folder = %printable(&self.options.path), files = confirmed.len(), "on the branch already"
             );
-            let paths = confirmed.iter().map(|confirmed| (confirmed.path.clone(), Some(confirmed.signature)));
-            let as_pushed = paths.collect();
+            let as_pushed = confirmed.iter().map(|file| (file.path.clone(), Some(file.signature))).collect();
             self.blocking(move |state| state.confirm_files(folder, &confirmed)).await?;
             self.look_again(as_pushed).await;
         }

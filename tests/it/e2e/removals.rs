@@ -61,8 +61,6 @@ async fn a_file_goes_whose_name_became_that_of_an_empty_directory(site: &Arc<Sit
 async fn a_file_goes_that_was_put_without_an_answer_and_is_to_be_put_again(site: &Arc<Site>) {
     let mut rig = Rig::new(site, MIRROR);
     rig.write("a", "1");
-    rig.write("b", "1");
-    rig.write("c", "1");
     rig.start();
     rig.settled().await;
     rig.assert_idle().await;
