@@ -134,4 +134,18 @@ impl Client {
         let answer = self.send(Op::PutPart, Method::PUT, route, body).await?;
         Ok(answer.json::<PartAnswer>(ANSWER_LEN_MAX).await?.completed)
     }
+
+    /// Asks whether a part, counted from 1, has arrived, for the price of a request without a body: oxen-server 0.65.2 takes
+    /// a part that it has again without a look at it, and refuses an empty one that it has not, with no harm to the upload.
+    ///
+    /// # Errors
+    /// [`Reason::PartDeferred`](super::Reason) while the part is being received or stored;
+    /// [`Reason::UploadNotFound`](super::Reason) once the upload is complete, expired or forgotten; any other [`Error`].
+    pub async fn has_part(&self, repo: &RepoName, upload_id: &str, number: u64) -> Result<bool, Error> {
+        match self.put_part(repo, upload_id, number, Bytes::new()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(400) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }

@@ -1,12 +1,15 @@
-//! The parts of a large file on their way, a few at once, each in memory that the one before it had.
+//! The parts of a large file on their way, one behind the other, each read while the one before it goes out, in memory that
+//! an earlier one had.
+//!
+//! Never two at once, though the server would take them: what has gone out of a part is lost with its connection, and so a
+//! connection that breaks off costs one part at most.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::FutureExt;
-use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -19,8 +22,6 @@ use crate::fault_point::{Point, passed};
 use crate::oxen::{Error, PartBody, Upload};
 use crate::state::UploadRow;
 
-/// Parts of one file under way at once.
-const PARTS_IN_FLIGHT: usize = 2;
 /// How long the server keeps the parts of an upload that no further one comes for (oxen-server 0.65.2): a connection that is
 /// back within this time goes on where it broke off.
 const UPLOAD_KEPT: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub(super) struct Sending<'a> {
     pub(super) xxh3: u128,
     /// Parts from the first one on that the server has; nothing of these is read again.
     pub(super) sent: u64,
+    /// Whether an earlier life may have sent some more of them.
+    pub(super) goes_on: bool,
     /// Where it is written down how many it has by then.
     pub(super) noted: Option<UploadRow>,
 }
@@ -45,83 +48,93 @@ impl Pusher {
     /// Sends the parts that the server does not have. All that goes out is what was hashed, or the last part does not go
     /// out; where some parts went out in an earlier life, the server alone checks that.
     pub(super) async fn send_parts(&self, sending: Sending<'_>) -> Result<(), PartsError> {
-        let Sending { upload, opened, size, xxh3, sent: sent_before, mut noted } = sending;
-        let in_flight_max = usize::try_from(upload.part_window).unwrap_or(1).clamp(1, PARTS_IN_FLIGHT);
-        let mut in_flight = FuturesUnordered::new();
-        let mut hash = Xxh3::new();
-        let (mut completed, mut spare) = (false, None);
-        let mut arrived = Arrived { first_missing: sent_before + 1, beyond: BTreeSet::new() };
-        for number in sent_before + 1..=upload.num_parts {
-            let is_last = number == upload.num_parts;
-            while in_flight.len() >= in_flight_max || (is_last && !in_flight.is_empty()) {
-                if let Some(sent) = in_flight.next().await {
-                    let Sent { number, is_complete, held } = sent?;
-                    completed |= is_complete;
-                    spare = spare.or(held);
-                    self.note_part(&mut noted, arrived.add(number)).await?;
-                }
-            }
+        let Sending { upload, opened, size, xxh3, sent: sent_before, goes_on, mut noted } = sending;
+        let part = |number: u64| {
             let offset = (number - 1) * upload.part_size;
-            let part = Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) };
-            let expected = (is_last && sent_before == 0).then_some(xxh3);
-            let held = loop {
-                if let Some(held) = spare.take().or_else(|| self.hold(part.len)) {
-                    break Some(held);
-                }
-                // What holds memory goes out first.
-                let Some(sent) = in_flight.next().await else { break None };
-                let Sent { number, is_complete, held } = sent?;
-                completed |= is_complete;
-                spare = held;
-                self.note_part(&mut noted, arrived.add(number)).await?;
+            Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) }
+        };
+        let expected = |number| (number == upload.num_parts && sent_before == 0).then_some(xxh3);
+        let (mut hash, mut is_complete) = (Xxh3::new(), false);
+        let (mut ahead, mut spare) = (None, None);
+        for number in sent_before + 1..=upload.num_parts {
+            let read = match ahead.take() {
+                None => match spare.take().or_else(|| self.hold(part(number).len)) {
+                    Some(held) => {
+                        Some(self.read_part(part(number), hash.clone(), expected(number), held).await?)
+                    }
+                    None => None,
+                },
+                read => read,
             };
-            let Some(Held { permit, buffer }) = held else {
+            let Some(Read { bytes, permit, hash: by_now }) = read else {
                 let permit = self.memory.some(PIECE_LEN * 2).await;
-                let sent = self.stream_part(upload, number, part, hash, expected).await;
+                let sent = self.stream_part(upload, number, part(number), hash, expected(number)).await;
                 drop(permit);
-                let (by_now, is_complete) = sent?;
-                hash = by_now;
-                completed |= is_complete;
-                self.note_part(&mut noted, arrived.add(number)).await?;
+                (hash, is_complete) = sent?;
+                self.note_part(&mut noted, number).await?;
                 continue;
             };
-            let (bytes, by_now) = self
-                .in_folder(move |_| Ok(part.read(hash, expected, buffer)))
-                .await
-                .map_err(PartsError::Internal)?
-                .map_err(PartsError::Source)?;
             hash = by_now;
-            in_flight.push(self.put_part(upload, number, bytes, permit).boxed());
+            let reading = async {
+                let next = (number < upload.num_parts).then_some(number + 1);
+                let held = next.and_then(|next| spare.take().or_else(|| self.hold(part(next).len)));
+                let Some((next, held)) = next.zip(held) else { return Ok(None) };
+                self.read_part(part(next), hash.clone(), expected(next), held).await.map(Some)
+            };
+            let is_doubtful = goes_on && number == sent_before + 1;
+            let sending = async {
+                self.put_part(upload, number, bytes, permit, is_doubtful).await.map_err(PartsError::from)
+            };
+            let (sent, read) = tokio::try_join!(sending, reading)?;
+            (is_complete, spare, ahead) = (sent.is_complete, sent.held, read);
+            self.note_part(&mut noted, number).await?;
         }
-        while let Some(sent) = in_flight.next().await {
-            completed |= sent?.is_complete;
-        }
-        if completed { Ok(()) } else { Err(PartsError::Unfinished) }
+        if is_complete { Ok(()) } else { Err(PartsError::Unfinished) }
     }
 
+    async fn read_part(
+        &self,
+        part: Part,
+        hash: Xxh3,
+        expected: Option<u128>,
+        held: Held,
+    ) -> Result<Read, PartsError> {
+        let Held { permit, buffer } = held;
+        let read = self.in_folder(move |_| Ok(part.read(hash, expected, buffer))).await;
+        let (bytes, hash) = read.map_err(PartsError::Internal)?.map_err(PartsError::Source)?;
+        Ok(Read { bytes, permit, hash })
+    }
+
+    /// Sends a part. One that may have arrived before is asked for first, as is every one whose answer was lost.
     async fn put_part(
         &self,
         upload: &Upload,
         number: u64,
         bytes: Bytes,
         permit: OwnedSemaphorePermit,
+        is_doubtful: bool,
     ) -> Result<Sent, Error> {
         let Target { client, repo, .. } = &self.target;
         let len = bytes.len() as u64;
-        let body = || PartBody::Whole(bytes.clone());
-        let is_complete =
-            self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await?;
+        let is_doubtful = AtomicBool::new(is_doubtful);
+        let put = || async {
+            if is_doubtful.swap(true, Ordering::Relaxed) && client.has_part(repo, &upload.id, number).await? {
+                return Ok(false);
+            }
+            client.put_part(repo, &upload.id, number, bytes.clone()).await
+        };
+        let is_complete = self.tries_for(UPLOAD_KEPT, put).await?;
         passed(Point::PartSent);
         self.sent(0, len);
         // Where the connection has not let go of it yet, the next part gets new memory.
         let held = bytes.try_into_mut().ok().map(|buffer| Held { permit, buffer });
-        Ok(Sent { number, is_complete, held })
+        Ok(Sent { is_complete, held })
     }
 
-    /// Writes down that the server has all parts below the first missing one.
-    async fn note_part(&self, noted: &mut Option<UploadRow>, first_missing: u64) -> Result<(), PartsError> {
-        let Some(row) = noted.as_mut().filter(|row| row.sent + 1 < first_missing) else { return Ok(()) };
-        row.sent = first_missing - 1;
+    /// Writes down that the server has all parts up to this one. After the last one there is nothing to go on with.
+    async fn note_part(&self, noted: &mut Option<UploadRow>, number: u64) -> Result<(), PartsError> {
+        let Some(row) = noted.as_mut().filter(|row| number < row.num_parts) else { return Ok(()) };
+        row.sent = number;
         let (folder, row) = (self.options.folder, row.clone());
         self.blocking(move |state| state.note_upload(folder, &row)).await.map_err(PartsError::Internal)?;
         passed(Point::PartNoted);
@@ -146,12 +159,16 @@ impl Pusher {
         let Target { client, repo, .. } = &self.target;
         let len = part.len;
         let ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>> = Arc::default();
-        let body = || {
+        let was_tried = AtomicBool::new(false);
+        let put = || async {
+            if was_tried.swap(true, Ordering::Relaxed) && client.has_part(repo, &upload.id, number).await? {
+                return Ok(false);
+            }
             let calls = Arc::clone(&self.options.calls);
             let pieces = part.clone().pieces(hash.clone(), expected, calls, Arc::clone(&ended));
-            PartBody::Pieces(len, pieces.boxed())
+            client.put_part(repo, &upload.id, number, PartBody::Pieces(len, pieces.boxed())).await
         };
-        let sent = self.tries_for(UPLOAD_KEPT, || client.put_part(repo, &upload.id, number, body())).await;
+        let sent = self.tries_for(UPLOAD_KEPT, put).await;
         let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sent, ended) {
             (_, Some(Err(error))) => Err(PartsError::Source(error)),
@@ -166,29 +183,19 @@ impl Pusher {
     }
 }
 
+/// A part that is read.
+struct Read {
+    bytes: Bytes,
+    permit: OwnedSemaphorePermit,
+    /// Of all up to its end.
+    hash: Xxh3,
+}
+
 /// A part that the server has taken.
 struct Sent {
-    number: u64,
     is_complete: bool,
     /// What it was in.
     held: Option<Held>,
-}
-
-/// Which parts the server has.
-struct Arrived {
-    first_missing: u64,
-    beyond: BTreeSet<u64>,
-}
-
-impl Arrived {
-    /// Returns the first part that is missing then.
-    fn add(&mut self, number: u64) -> u64 {
-        self.beyond.insert(number);
-        while self.beyond.remove(&self.first_missing) {
-            self.first_missing += 1;
-        }
-        self.first_missing
-    }
 }
 
 /// Memory for a part. Parts of a file are of one size, so the next one goes into what the one before it was in: fresh memory

@@ -18,6 +18,8 @@ struct Begun {
     upload: Upload,
     /// Parts from the first one on that the server has.
     sent: u64,
+    /// Whether an earlier life began it.
+    goes_on: bool,
     /// Whether the server stages the file by itself once it has all of it.
     is_bound: bool,
 }
@@ -64,11 +66,11 @@ impl Pusher {
                 },
             };
             let Some(opened) = self.open_for(source, change).await? else { return Ok(Vec::new()) };
-            let Begun { upload, sent, is_bound } = begun;
+            let Begun { upload, sent, goes_on, is_bound } = begun;
             let noted = (!is_bound).then(|| upload_row(change, &upload, sent)).flatten();
             self.sent(0, sent * upload.part_size);
             let (size, xxh3) = (signature.size, digests.xxh3);
-            let sending = Sending { upload: &upload, opened: &opened, size, xxh3, sent, noted };
+            let sending = Sending { upload: &upload, opened: &opened, size, xxh3, sent, goes_on, noted };
             match self.send_parts(sending).await {
                 Ok(()) if is_bound => {
                     passed(Point::UploadStaged);
@@ -85,6 +87,11 @@ impl Pusher {
                     return Ok(Vec::new());
                 }
                 Err(PartsError::Request(error)) if error.reason() == Reason::UploadNotFound => lost += 1,
+                // A connection that the server does not know to be gone holds the part for ever.
+                Err(PartsError::Request(error)) if error.reason() == Reason::PartDeferred => {
+                    self.forget_upload(change).await?;
+                    lost += 1;
+                }
                 // Nobody here has looked at all of what an earlier life sent.
                 Err(PartsError::Request(error)) if sent > 0 && error.reason() == Reason::HashMismatch => {
                     self.forget_upload(change).await?;
@@ -122,7 +129,7 @@ impl Pusher {
                     self.blocking(move |state| state.note_upload(folder, &row)).await?;
                     passed(Point::UploadBegun);
                 }
-                Ok(Start::Begun(Begun { upload, sent: 0, is_bound: destination.is_some() }))
+                Ok(Start::Begun(Begun { upload, sent: 0, goes_on: false, is_bound: destination.is_some() }))
             }
             Err(error) if verdict(&error) == Verdict::Split => {
                 self.quarantine(change, &error.to_string()).await?;
@@ -159,7 +166,7 @@ impl Pusher {
         Ok(same.map(|row| {
             let UploadRow { upload_id: id, part_size, num_parts, part_window, sent, .. } = row;
             let upload = Upload { id, part_size, num_parts, part_window };
-            Begun { upload, sent: sent.min(num_parts), is_bound: false }
+            Begun { upload, sent: sent.min(num_parts), goes_on: true, is_bound: false }
         }))
     }
 

@@ -13,6 +13,8 @@ pub(crate) enum Action {
     ResetBefore,
     /// The connection is reset once this much of the body is read; nothing is done.
     ResetInside { after_bytes: usize },
+    /// The connection is reset once this much of the body is read; the server is not told, and waits for the rest.
+    Vanish { after_bytes: usize },
     /// The work is done and the connection reset before the answer.
     ResetAfter,
     /// No answer ever comes; nothing is done.

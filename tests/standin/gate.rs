@@ -239,9 +239,16 @@ async fn serve(
     }
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(&name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let Some(body) = read(shared, &call, fault.as_ref(), body).await else {
+    let (body, is_whole) = read(shared, &call, fault.as_ref(), body).await;
+    if !is_whole {
+        if let Some(Action::Vanish { .. }) = fault {
+            match &shared.backend {
+                Backend::Memory(memory) => memory.wait_for_the_rest(&call),
+                Backend::Upstream(upstream) => upstream.begin(&head, &call, body),
+            }
+        }
         return cut(conn);
-    };
+    }
     if let Some(Action::Reply { status, headers, body }) = fault {
         let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let body = Bytes::from(body);
@@ -298,22 +305,23 @@ async fn work(
     reply
 }
 
-/// The whole body; `None` if the connection ends, or is to be cut, before it does.
-async fn read(shared: &Shared, call: &Call, fault: Option<&Action>, body: Body) -> Option<Bytes> {
+/// The body, and whether it is whole: the connection may end, or is to be cut, before it does.
+async fn read(shared: &Shared, call: &Call, fault: Option<&Action>, body: Body) -> (Bytes, bool) {
     let mut chunks = body.into_data_stream();
     let mut whole = Vec::new();
     loop {
         let cut_after = match fault {
-            Some(Action::ResetInside { after_bytes }) => Some(*after_bytes),
+            Some(Action::ResetInside { after_bytes } | Action::Vanish { after_bytes }) => Some(*after_bytes),
             _ => None,
         };
         if cut_after.is_some_and(|len| whole.len() >= len) {
-            return None;
+            return (Bytes::from(whole), false);
         }
-        let Some(chunk) = chunks.next().await else {
-            return cut_after.is_none().then(|| Bytes::from(whole));
+        let chunk = match chunks.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(_)) => return (Bytes::from(whole), false),
+            None => return (Bytes::from(whole), cut_after.is_none()),
         };
-        let chunk = chunk.ok()?;
         shared.inside().counts.entry(kind(call.op)).or_default().body_bytes += chunk.len() as u64;
         whole.extend_from_slice(&chunk);
         if let Some(Action::Throttle { bytes_per_s }) = fault {

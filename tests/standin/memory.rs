@@ -27,6 +27,14 @@ impl Memory {
         self.lock().store.uploads.clear();
     }
 
+    /// Part of a part has come, over a connection that nobody knows to be gone.
+    pub(crate) fn wait_for_the_rest(&self, call: &Call) {
+        let mut inside = self.lock();
+        if let (Some(upload), Ok(number)) = (inside.store.uploads.get_mut(&call.id), call.rest.parse()) {
+            upload.arriving.insert(number);
+        }
+    }
+
     pub(crate) fn answer(&self, call: &Call, payload: &Payload) -> Reply {
         let mut inside = self.lock();
         let known = inside

@@ -1,6 +1,6 @@
 //! Uploads in parts. They live in the server's memory only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -23,12 +23,14 @@ pub(crate) struct Upload {
     pub(crate) window: u64,
     pub(crate) destination: Option<(String, String)>,
     pub(crate) parts: BTreeMap<u64, Bytes>,
+    /// Parts of which the rest is waited for.
+    pub(crate) arriving: BTreeSet<u64>,
     pub(crate) active: Instant,
 }
 
 impl Upload {
     pub(crate) fn is_alive(&self) -> bool {
-        self.active.elapsed() < IDLE_TIMEOUT
+        !self.arriving.is_empty() || self.active.elapsed() < IDLE_TIMEOUT
     }
 
     fn num_parts(&self) -> u64 {
@@ -51,6 +53,10 @@ impl Upload {
         }
         if self.parts.contains_key(&number) {
             return Ok(None);
+        }
+        if self.arriving.contains(&number) {
+            let detail = format!("an earlier copy of part {number} is still being stored");
+            return Err(answer::too_many("upload_part_deferred", &detail, 1));
         }
         let missing = (1..=count).find(|number| !self.parts.contains_key(number)).unwrap_or(count);
         if number - missing >= self.window {

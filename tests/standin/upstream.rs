@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::Method;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use axum::http::request::Parts;
+use futures_util::{StreamExt, stream};
 use oxen_sync::oxen::Op;
 use serde_json::Value;
 
@@ -31,6 +33,19 @@ impl Upstream {
             .timeout(Duration::from_secs(120))
             .build();
         Self { url: url.to_owned(), http: http.expect("the options are fine") }
+    }
+
+    /// Sends the beginning of a request, and leaves the server waiting for the rest for as long as the test takes.
+    pub(crate) fn begin(&self, head: &Parts, call: &Call, beginning: Bytes) {
+        let begun = stream::iter([Ok::<_, std::io::Error>(beginning)]).chain(stream::pending());
+        let mut request = self.http.request(head.method.clone(), format!("{}{}", self.url, call.path));
+        for name in [USER_AGENT, CONTENT_TYPE, AUTHORIZATION, CONTENT_LENGTH] {
+            if let Some(value) = head.headers.get(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.timeout(Duration::from_secs(600)).body(reqwest::Body::wrap_stream(begun));
+        tokio::spawn(request.send());
     }
 
     /// The server's answer; `None` where it gives none.

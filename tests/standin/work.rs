@@ -1,6 +1,6 @@
 //! What each request does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -185,6 +185,7 @@ impl Store {
             window: self.part_window,
             destination,
             parts: BTreeMap::new(),
+            arriving: BTreeSet::new(),
             active: tokio::time::Instant::now(),
         };
         let reply = upload.begun(&id);

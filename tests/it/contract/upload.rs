@@ -51,13 +51,17 @@ async fn content_in_parts_is_staged_when_complete(site: &Site) {
     assert_eq!((upload.part_size, upload.num_parts), (PART as u64, 3));
     assert!(upload.part_window >= 3);
 
-    // The parts may come in any order, and again.
+    // The parts may come in any order, and again; asking for them does not disturb.
+    let mut has_first = false;
     let part = |n: usize| content.slice((n - 1) * PART..content.len().min(n * PART));
     for (n, completes) in [(3, false), (1, false), (1, false), (2, true)] {
+        let had = site.client.has_part(&repo, &upload.id, n as u64).await.unwrap();
+        assert_eq!(had, n == 1 && has_first, "part {n}");
+        has_first |= n == 1;
         let completed = site.client.put_part(&repo, &upload.id, n as u64, part(n)).await.unwrap();
         assert_eq!(completed, completes, "part {n}");
     }
-    let error = site.client.put_part(&repo, &upload.id, 2, part(2)).await.unwrap_err();
+    let error = site.client.has_part(&repo, &upload.id, 2).await.unwrap_err();
     assert_eq!((error.code(), error.reason()), (Some(404), Reason::UploadNotFound), "{error}");
 
     let commit = site.client.merge_workspace(&repo, &id, &branch("main"), &info("large")).await.unwrap();

@@ -21,6 +21,7 @@ mod names;
 mod network;
 mod outage;
 mod page;
+mod parts;
 mod permissions;
 mod proof;
 mod push;

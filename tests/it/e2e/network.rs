@@ -2,7 +2,6 @@
 //! tells of it in a few lines.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +21,6 @@ before_both! {
     #[ignore = "takes minutes: tests/run --long"]
     long_every_fault_at_every_request_costs_time_and_no_file,
     a_server_that_is_away_for_a_while_is_waited_for,
-    a_large_file_goes_on_where_its_connection_broke_off,
-    a_large_file_goes_on_where_the_process_ended,
-    a_large_file_that_the_server_forgot_begins_anew,
     a_certificate_that_does_not_match_lets_nothing_through,
     a_name_that_does_not_resolve_is_asked_for_again,
 }
@@ -191,72 +187,6 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     let lines = rig.log().lines().count();
     assert!(lines <= LOG_LINES_MAX, "{lines} lines in the log");
     files
-}
-
-/// Of 60 MiB in parts of 10 MiB, the last ones break off again and again.
-async fn a_large_file_goes_on_where_its_connection_broke_off(site: &Arc<Site>) {
-    const LEN: u64 = 60 << 20;
-    const SENT_MAX: u64 = LEN + (20 << 20);
-    let gate = site.gate();
-    let mut rig = Rig::new(site, "");
-    rig.start();
-    rig.assert_idle().await;
-    let broken = 8;
-    gate.fault(Rule::on(Op::PutPart, Action::ResetInside { after_bytes: 1 << 20 }).after(4).times(broken));
-    rig.write("large", (0..LEN / 8).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
-    rig.until_status("it is told", |report| {
-        report.folders[0].why.as_ref().is_some_and(|why| why.starts_with("a request is sent again: "))
-    })
-    .await;
-    rig.assert_all_holds().await;
-    assert_eq!(gate.faults_left(), 0);
-    assert_eq!(gate.count(Op::BeginUpload).requests, 2, "once to be stored, once to be staged");
-    let sent = gate.count(Op::PutPart).body_bytes;
-    assert!(sent <= SENT_MAX, "{sent} bytes were sent for a file of {LEN}");
-    rig.stop().await;
-}
-
-/// Of 120 MiB in parts of 10 MiB, the process ends with the sixth, and the next one is stopped two further on.
-async fn a_large_file_goes_on_where_the_process_ended(site: &Arc<Site>) {
-    const LEN: u64 = 120 << 20;
-    const PART_LEN: u64 = 10 << 20;
-    let gate = site.gate();
-    let mut rig = Rig::new(site, "");
-    rig.write("large", (0..LEN / 8).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
-    rig.set_env("OXEN_SYNC_KILL_AT", "part sent:6");
-    rig.start();
-    assert!(rig.ended().await.signal().is_some());
-    rig.unset_env("OXEN_SYNC_KILL_AT");
-    gate.fault(Rule::on(Op::PutPart, Action::HangBefore).after(1).times(2));
-    rig.start();
-    rig.until("it goes on", |rig| rig.site.gate().faults_left() < 2).await;
-    rig.stop().await;
-    gate.clear_faults();
-    rig.start();
-    rig.assert_all_holds().await;
-    // Two parts are under way at once, and what was under way when the process ended is not known to have arrived.
-    let sent = gate.count(Op::PutPart).body_bytes;
-    assert!(sent <= LEN + 4 * PART_LEN, "{sent} bytes were sent for a file of {LEN}");
-    rig.assert_a_restart_changes_nothing().await;
-}
-
-/// It was away for longer than the server keeps parts, or the server was started anew.
-async fn a_large_file_that_the_server_forgot_begins_anew(site: &Arc<Site>) {
-    let mut rig = Rig::new(site, "");
-    rig.write("large", (0..6_u64 << 20).flat_map(u64::to_le_bytes).collect::<Vec<u8>>());
-    rig.set_env("OXEN_SYNC_KILL_AT", "part sent:3");
-    rig.start();
-    assert!(rig.ended().await.signal().is_some());
-    rig.unset_env("OXEN_SYNC_KILL_AT");
-    // As the server says it when it knows no such upload.
-    let forgot = r#"{"status": "error", "status_message": "resource_not_found",
-        "status_description": "Version upload 7 not found"}"#;
-    let forgot = Action::reply(404, forgot);
-    site.gate().fault(Rule::on(Op::PutPart, forgot).times(1));
-    rig.start();
-    rig.assert_all_holds().await;
-    assert_eq!(site.gate().faults_left(), 0);
-    rig.assert_a_restart_changes_nothing().await;
 }
 
 async fn a_server_that_is_away_for_a_while_is_waited_for(site: &Arc<Site>) {
