@@ -17,7 +17,7 @@ use crate::path::printable;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
-const CONCURRENCY: u64 = 8;
+const CONCURRENCY: u64 = 16;
 
 /// The servers by name; `None` for one that is there but has problems of its own.
 pub(super) type Servers = BTreeMap<String, Option<Arc<Server>>>;

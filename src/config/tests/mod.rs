@@ -65,7 +65,7 @@ fn the_least_config_gets_the_defaults() {
         ca_file: None,
         connect_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(300),
-        concurrency: 8.try_into().unwrap(),
+        concurrency: 16.try_into().unwrap(),
         key_file: None,
     };
     let folder = Folder {
