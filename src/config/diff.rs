@@ -52,8 +52,10 @@ pub struct Change {
     pub stop: Vec<FolderId>,
     /// Folders whose settings, server or author are others, as they are to be, in the file's order.
     pub restart: Vec<Folder>,
-    /// Folders that nothing touches.
+    /// Folders whose work goes on as it is.
     pub keep: Vec<FolderId>,
+    /// Whether folders that go on are to keep to another timetable: another bandwidth or other windows.
+    pub timetables: bool,
     /// Set when the page is to be another: what it is to be from now on.
     pub page: Option<Option<Page>>,
     /// Set when the state directory changed, which takes effect only when the service is restarted.
@@ -86,6 +88,7 @@ impl Change {
         self.start.is_empty()
             && self.stop.is_empty()
             && self.restart.is_empty()
+            && !self.timetables
             && self.page.is_none()
             && self.state_dir.is_none()
     }
@@ -101,6 +104,12 @@ pub fn diff(old: &Config, new: &Config) -> Change {
         match gone.remove(&id) {
             None => change.start.push(folder.clone()),
             Some(before) if before == folder && old.author == new.author => change.keep.push(id),
+            Some(before)
+                if before.without_timetables() == folder.without_timetables() && old.author == new.author =>
+            {
+                change.timetables = true;
+                change.keep.push(id);
+            }
             Some(_) => change.restart.push(folder.clone()),
         }
     }
@@ -150,6 +159,7 @@ server = "hub"
         words.extend(change.stop.iter().map(|id| format!("-{}", printable(&id.path))));
         words.extend(change.restart.iter().map(|folder| format!("~{}", printable(&folder.path))));
         words.extend(change.keep.iter().map(|id| format!("={}", printable(&id.path))));
+        words.extend(change.timetables.then(|| "%".to_owned()));
         words.extend(change.page.map(|page| page.map_or("@".to_owned(), |page| format!("@{}", page.listen))));
         words.extend(change.state_dir.map(|moved| format!("!{}", printable(&moved.to))));
         words.join(" ")
@@ -183,6 +193,12 @@ server = "hub"
             ("the author", OLD.replace("name = \"rig\"", "name = \"gir\""), "~/a ~/b"),
             ("one server's timeout", OLD.replace(".ai\"", ".ai\"\nconnect_timeout = \"3s\""), "~/b =/a"),
             ("one server's URL", OLD.replace("hub.oxen.ai", "hub.lab"), "+/b -/b =/a"),
+            ("one server's bandwidth", OLD.replace(".ai\"", ".ai\"\nbandwidth = \"1MiB\""), "=/a =/b %"),
+            (
+                "a window",
+                OLD.replace("remote_dir", "upload_window = [\"18:00-08:00\"]\nremote_dir"),
+                "=/a =/b %",
+            ),
             ("a page", format!("{OLD}[page]\nlisten = \"127.0.0.1:7710\"\n"), "=/a =/b @127.0.0.1:7710"),
             ("the state directory", OLD.replace("/var/lib", "/srv"), "=/a =/b !/srv/oxen-sync"),
         ];

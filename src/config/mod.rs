@@ -26,8 +26,10 @@ mod servers;
 mod small_file;
 #[cfg(test)]
 mod tests;
+mod timetable;
 mod units;
 mod validate;
+mod window;
 
 pub use diff::{Change, FolderId, StateDirMove, diff};
 pub use edit::{EditError, NewFolder, WriteError, add_folder, write_atomically};
@@ -42,4 +44,6 @@ pub use model::{
 pub use patterns::DEFAULT_EXCLUDES;
 pub use problem::{Problem, Problems};
 pub(crate) use small_file::{SmallFileError, read_small};
+pub use timetable::{Bandwidth, BandwidthError};
 pub use units::parse_duration;
+pub use window::UploadWindow;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{FolderId, MessageTemplate};
+use super::{Bandwidth, FolderId, MessageTemplate, UploadWindow};
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Layout, RepoPath, printable, shell_word};
 
@@ -85,11 +85,19 @@ pub struct Server {
     pub request_timeout: Duration,
     /// Requests that each folder may have in flight to this server at once.
     pub concurrency: NonZeroUsize,
+    /// How fast all folders together may send to this server, by the machine's local time.
+    pub bandwidth: Bandwidth,
     /// The file that holds the API key.
     pub key_file: Option<PathBuf>,
 }
 
 impl Server {
+    /// The same server at one speed at all times: what a timetable says is not part of how it is reached.
+    #[must_use]
+    pub fn without_timetable(&self) -> Self {
+        Self { bandwidth: Bandwidth::default(), ..self.clone() }
+    }
+
     /// The name of the server in `[server]`.
     pub const DEFAULT_NAME: &'static str = "default";
 
@@ -150,6 +158,8 @@ pub struct Folder {
     pub batch: BatchLimits,
     /// How often the whole folder is compared with what is known.
     pub rescan_interval: Duration,
+    /// When files may be sent, by the machine's local time.
+    pub upload_window: UploadWindow,
     /// Which of the server's ways a batch takes.
     pub transport: Transport,
     /// What a file's removal does to the branch.
@@ -161,6 +171,13 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The same folder as it is at all times: a timetable is kept to without its work beginning anew.
+    #[must_use]
+    pub fn without_timetables(&self) -> Self {
+        let server = Arc::new(self.server.without_timetable());
+        Self { server, upload_window: UploadWindow::default(), ..self.clone() }
+    }
+
     /// What makes this folder the same one in two versions of the file.
     pub fn id(&self) -> FolderId {
         FolderId {

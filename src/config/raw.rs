@@ -47,6 +47,7 @@ pub(super) struct RawServer {
     pub(super) connect_timeout: Option<Spanned<Duration>>,
     pub(super) request_timeout: Option<Spanned<Duration>>,
     pub(super) concurrency: Option<Spanned<u64>>,
+    pub(super) bandwidth: Option<Spanned<String>>,
     pub(super) key_file: Option<Spanned<String>>,
 }
 
@@ -75,6 +76,7 @@ pub(super) struct Settings {
     pub(super) settle: RawSettle,
     pub(super) batch: RawBatch,
     pub(super) rescan_interval: Option<Spanned<Duration>>,
+    pub(super) upload_window: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) transport: Option<Spanned<String>>,
     pub(super) on_delete: Option<Spanned<String>>,
     pub(super) delete_brake: RawDeleteBrake,
@@ -188,6 +190,7 @@ impl RawServer {
             connect_timeout: table.duration("connect_timeout", findings),
             request_timeout: table.duration("request_timeout", findings),
             concurrency: table.integer("concurrency", findings),
+            bandwidth: table.string("bandwidth", findings),
             key_file: table.string("key_file", findings),
         }
     }
@@ -254,6 +257,7 @@ impl Settings {
                 })
                 .unwrap_or_default(),
             rescan_interval: table.duration("rescan_interval", findings),
+            upload_window: table.strings("upload_window", findings),
             transport: table.string("transport", findings),
             on_delete: table.string("on_delete", findings),
             delete_brake: table
@@ -295,6 +299,7 @@ impl Settings {
                 max_bytes: pick(&self.batch.max_bytes, &defaults.batch.max_bytes),
             },
             rescan_interval: pick(&self.rescan_interval, &defaults.rescan_interval),
+            upload_window: pick(&self.upload_window, &defaults.upload_window),
             transport: pick(&self.transport, &defaults.transport),
             on_delete: pick(&self.on_delete, &defaults.on_delete),
             delete_brake: RawDeleteBrake {

@@ -18,6 +18,7 @@ pub(super) const SERVER: &[&str] = &[
     "connect_timeout",
     "request_timeout",
     "concurrency",
+    "bandwidth",
     "key_file",
 ];
 
@@ -38,6 +39,7 @@ pub(super) const FOLDER: &[&str] = &[
     "settle",
     "batch",
     "rescan_interval",
+    "upload_window",
     "transport",
     "on_delete",
     "delete_brake",

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::problem::Finding;
 use super::raw::{Raw, RawFolder, RawServer};
 use super::validate::{days, minutes};
-use super::{Server, check, schema};
+use super::{Bandwidth, Server, check, schema};
 use crate::path::printable;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,6 +86,10 @@ fn build_server(
         |number| number.to_string(),
         findings,
     );
+    let bandwidth = match &raw.bandwidth {
+        Some(bandwidth) => check::parsed("bandwidth", bandwidth, findings),
+        None => Some(Bandwidth::default()),
+    };
     let concurrency = usize::try_from(concurrency).ok().and_then(NonZeroUsize::new)?;
     let server = Server {
         name: name.to_owned(),
@@ -95,6 +99,7 @@ fn build_server(
         connect_timeout,
         request_timeout,
         concurrency,
+        bandwidth: bandwidth?,
         key_file,
     };
     // Next to a URL that needs no permission, the permission is no mistake: it says what may be, not what is.

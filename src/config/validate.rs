@@ -12,9 +12,10 @@ use super::clash::{Placed, note_clashes, note_state_dir};
 use super::problem::Finding;
 use super::raw::{Raw, RawAuthor, RawControl, RawFolder, RawPage, Settings};
 use super::servers::{default_server, named_server, servers};
+use super::window::Span;
 use super::{
     Author, BatchLimits, Config, Control, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate,
-    OnDelete, Page, Server, Settle, Transport, check,
+    OnDelete, Page, Server, Settle, Transport, UploadWindow, check,
 };
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Layout, LayoutError, Refusal, RepoPath};
@@ -180,6 +181,7 @@ fn build_folder(
         settle: common.settle,
         batch: common.batch,
         rescan_interval: common.rescan_interval,
+        upload_window: common.upload_window,
         transport: common.transport,
         on_delete: common.on_delete,
         delete_brake: common.delete_brake,
@@ -201,6 +203,7 @@ struct Checked {
     settle: Settle,
     batch: BatchLimits,
     rescan_interval: Duration,
+    upload_window: UploadWindow,
     transport: Transport,
     on_delete: OnDelete,
     delete_brake: DeleteBrake,
@@ -250,6 +253,12 @@ fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
             &(Duration::from_secs(1)..=days(30)),
             findings,
         ),
+        upload_window: raw
+            .upload_window
+            .iter()
+            .flat_map(Spanned::get_ref)
+            .filter_map(|span| check::parsed::<Span>("upload_window", span, findings))
+            .collect(),
         transport: check::one_of(
             "transport",
             raw.transport.as_ref(),

@@ -66,6 +66,7 @@ fn the_least_config_gets_the_defaults() {
         connect_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(300),
         concurrency: 16.try_into().unwrap(),
+        bandwidth: Bandwidth::default(),
         key_file: None,
     };
     let folder = Folder {
@@ -89,6 +90,7 @@ fn the_least_config_gets_the_defaults() {
             max_bytes: 4 << 30,
         },
         rescan_interval: Duration::from_secs(3600),
+        upload_window: UploadWindow::default(),
         transport: Transport::Auto,
         on_delete: OnDelete::Keep,
         delete_brake: DeleteBrake { share_percent: 50, files: 10 },
@@ -306,6 +308,8 @@ fn impossible_values_of_a_folder_are_told() {
         "on-delete = \"keep\"",
         "\"a\\u001b[31m\" = 1",
         "settle = \"2s\"",
+        "upload_window = \"18:00-08:00\"",
+        "upload_window = [\"18:00\", \"08:00-08:00\"]",
         "settle.loud = true",
     ];
     let all: Vec<_> = table
