@@ -56,6 +56,7 @@ impl Server {
             proxy: None,
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
+            limit: None,
             silence_timeout: Duration::from_secs(600),
         })?)
     }

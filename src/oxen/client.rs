@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Proxy, Url, redirect};
 
-use super::{Error, Kind, Op};
+use super::{Error, Kind, Op, RateLimit};
 
 /// Not the program's own name: oxen-server 0.65.2 answers 426 to an agent whose name holds `oxen` in any case and
 /// whose version is below that of Oxen's own clients.
@@ -44,6 +44,8 @@ pub struct ClientOptions {
     /// the last byte of a request and the first of its answer, which is minutes for a commit into a directory
     /// of very many files; a peer that is gone is noticed sooner, by TCP keep-alive.
     pub silence_timeout: Duration,
+    /// How fast request bodies may be sent. The wait for it is no silence.
+    pub limit: Option<RateLimit>,
 }
 
 /// One server's API. Clones share one pool of connections.
@@ -60,6 +62,7 @@ pub(super) struct Inner {
     pub base: Url,
     pub host: String,
     pub silence: Duration,
+    pub limit: Option<RateLimit>,
     pub making: tokio::sync::Mutex<()>,
 }
 
@@ -70,12 +73,17 @@ impl Client {
         self.inner.making.lock().await
     }
 
+    /// Whether request bodies are held to a rate by now.
+    pub fn is_limited(&self) -> bool {
+        self.inner.limit.as_ref().is_some_and(|limit| limit.rate().is_some())
+    }
+
     /// Makes the client; nothing is sent yet.
     ///
     /// # Errors
     /// [`Kind::Unsendable`] for options that no request can be made of.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
-        let ClientOptions { url, key, proxy, ca_pem, connect_timeout, silence_timeout } = options;
+        let ClientOptions { url, key, proxy, ca_pem, connect_timeout, silence_timeout, limit } = options;
         let host = host(&url);
         let refuse = |message: String| Error::new(Op::Setup, &host, Kind::Unsendable, message, false);
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
@@ -129,7 +137,7 @@ impl Client {
             refuse("no TLS: the system's certificates cannot be read; install ca-certificates".to_owned())
         })?;
         let making = tokio::sync::Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { http, base: url, host, silence: silence_timeout, making }) })
+        Ok(Self { inner: Arc::new(Inner { http, base: url, host, silence: silence_timeout, limit, making }) })
     }
 }
 
@@ -160,6 +168,7 @@ mod tests {
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(30),
+            limit: None,
         }
     }
 

@@ -30,8 +30,10 @@ mod error;
 mod fit;
 #[cfg(test)]
 mod fuzz;
+mod limit;
 mod multipart;
 mod name;
+mod pace;
 mod place;
 mod read;
 mod reason;
@@ -45,6 +47,7 @@ pub use client::{ApiKey, Client, ClientOptions};
 pub use commit::{CommitInfo, FileBody, PUT_FORM_MAX, put_form_len};
 pub use error::{Error, Kind, Op, Reason};
 pub use fit::{fits_multipart_path, fits_put_name};
+pub use limit::RateLimit;
 pub use name::{BranchName, NameError, RepoName};
 pub use place::Author;
 pub use read::Download;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, Stream};
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -59,8 +59,13 @@ struct Progress {
 
 impl Progress {
     fn touch(&self) {
-        let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(ms, Ordering::Relaxed);
+        self.touch_at(Instant::now());
+    }
+
+    /// Something moves then, and until then nothing is to.
+    fn touch_at(&self, at: Instant) {
+        let ms = u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.fetch_max(ms, Ordering::Relaxed);
     }
 
     /// Ends once nothing has moved for `silence`.
@@ -108,12 +113,10 @@ impl Client {
             Body::Empty => None,
             Body::Chunks(content_type, chunks) => {
                 let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-                let pieces = pieces(chunks, progress.clone());
-                Some((content_type, len, reqwest::Body::wrap_stream(pieces)))
+                Some((content_type, len, self.streamed(len, pieces(chunks), &progress)))
             }
             Body::Stream(content_type, len, pieces) => {
-                let pieces = noted(len, pieces, progress.clone());
-                Some((content_type, len, reqwest::Body::wrap_stream(pieces)))
+                Some((content_type, len, self.streamed(len, pieces, &progress)))
             }
         };
         if let Some((content_type, len, body)) = body {
@@ -146,6 +149,21 @@ impl Client {
         let body = answer.read_head(REFUSAL_LEN_MAX).await?;
         let (reason, message) = reason::sort(op, status.as_u16(), &body);
         Err(self.error(op, Kind::Status { code: status.as_u16(), reason, retry_after }, message))
+    }
+
+    /// A body of `len` bytes, held to the limit where there is one.
+    fn streamed(
+        &self,
+        len: u64,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        progress: &Arc<Progress>,
+    ) -> reqwest::Body {
+        let Some(limit) = &self.inner.limit else {
+            return reqwest::Body::wrap_stream(noted(len, pieces, progress.clone()));
+        };
+        let waiting = progress.clone();
+        let held = limit.hold(pieces, move |until| waiting.touch_at(until));
+        reqwest::Body::wrap_stream(noted(len, held, progress.clone()))
     }
 
     /// An error about an answer, so the request has arrived.
@@ -259,11 +277,8 @@ fn parse<T: DeserializeOwned>(client: &Client, op: Op, body: &[u8]) -> Result<T,
         .map_err(|error| client.error(op, Kind::Malformed, reason::one_line(&error.to_string())))
 }
 
-/// The chunks in order, large ones sliced, each noted as progress when the connection takes it.
-fn pieces(
-    chunks: Vec<Bytes>,
-    progress: Arc<Progress>,
-) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+/// The chunks in order, large ones sliced.
+fn pieces(chunks: Vec<Bytes>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let mut chunks = VecDeque::from(chunks);
     chunks.retain(|chunk| !chunk.is_empty());
     stream::iter(std::iter::from_fn(move || {
@@ -272,10 +287,6 @@ fn pieces(
         if chunk.is_empty() {
             chunks.pop_front();
         }
-        progress.touch();
-        if chunks.is_empty() {
-            progress.sent.store(true, Ordering::Relaxed);
-        }
         Some(Ok(piece))
     }))
 }
@@ -283,9 +294,9 @@ fn pieces(
 /// A stream of `len` bytes, each piece noted as progress when the connection takes it.
 fn noted(
     len: u64,
-    pieces: BoxStream<'static, io::Result<Bytes>>,
+    pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     progress: Arc<Progress>,
-) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let mut left = len;
     pieces.inspect_ok(move |piece| {
         left = left.saturating_sub(piece.len() as u64);
@@ -392,6 +403,7 @@ mod tests {
             ca_pem: None,
             connect_timeout: Duration::from_secs(1),
             silence_timeout: Duration::from_secs(300),
+            limit: None,
         })
         .unwrap();
         let drops = stream::repeat(()).then(async |()| {
@@ -415,12 +427,37 @@ mod tests {
             sent: AtomicBool::new(false),
         });
         let large = Bytes::from(vec![1; PIECE_LEN * 2 + 1]);
-        let mut pieces = pieces(vec![Bytes::from_static(b"head"), large, Bytes::new()], progress.clone());
+        let len = large.len() as u64 + 4;
+        let pieces = pieces(vec![Bytes::from_static(b"head"), large, Bytes::new()]);
+        let mut pieces = noted(len, pieces, progress.clone());
         let mut lens = Vec::new();
         while let Some(piece) = pieces.next().await {
             lens.push(piece.unwrap().len());
             assert_eq!(progress.sent.load(Ordering::Relaxed), lens.len() == 4);
         }
         assert_eq!(lens, [4, PIECE_LEN, PIECE_LEN, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_limit_is_no_silence() {
+        let progress = Arc::new(Progress {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            sent: AtomicBool::new(false),
+        });
+        let limit = crate::oxen::RateLimit::new(std::num::NonZeroU64::new(100));
+        let waiting = progress.clone();
+        // Each piece, of 1 KiB, takes ten times as long as a silence may.
+        let held =
+            limit.hold(pieces(vec![Bytes::from(vec![1; 4 << 10])]), move |until| waiting.touch_at(until));
+        let sent =
+            noted(4 << 10, held, progress.clone()).try_fold(0, async |sum, piece| Ok(sum + piece.len()));
+        let sent = tokio::select! {
+            sent = sent => sent.unwrap(),
+            () = progress.stall(Duration::from_secs(1)) => panic!("it is taken for hung"),
+        };
+        assert_eq!(sent, 4 << 10);
+        assert!(progress.start.elapsed() >= Duration::from_secs(30));
+        progress.stall(Duration::from_secs(1)).await;
     }
 }

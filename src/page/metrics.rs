@@ -58,6 +58,7 @@ const STATES: &[(FolderState, &str)] = &[
     (FolderState::Watching, "watching"),
     (FolderState::Pushing, "pushing"),
     (FolderState::Paused, "paused"),
+    (FolderState::OutsideWindow, "outside_window"),
     (FolderState::Waiting, "waiting"),
     (FolderState::Stopped, "stopped"),
     (FolderState::Broken, "broken"),

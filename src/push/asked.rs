@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::PushPhase;
 use crate::path::LocalPath;
 use crate::plan::{Mark, Planner};
 use crate::state::Change;
@@ -43,8 +44,28 @@ pub enum PushStage {
 pub struct Steering {
     /// Questions.
     pub asks: mpsc::Receiver<Ask>,
-    /// While it is `true`, nothing is asked of the server, but for the end of a commit under way.
-    pub paused: watch::Receiver<bool>,
+    /// While something holds it, nothing is asked of the server, but for the end of a commit under way.
+    pub holds: watch::Receiver<Holds>,
+}
+
+/// What keeps a worker from its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holds {
+    /// Someone has paused it.
+    pub is_paused: bool,
+    /// Nothing is sent at this time of the week.
+    pub is_outside_window: bool,
+}
+
+impl Holds {
+    /// What it is in because of that; a person's word comes first.
+    pub(super) fn phase(self) -> Option<PushPhase> {
+        match self {
+            Self { is_paused: true, .. } => Some(PushPhase::Paused),
+            Self { is_outside_window: true, .. } => Some(PushPhase::OutsideWindow),
+            Self { .. } => None,
+        }
+    }
 }
 
 /// Those who wait until all that was handed on by a time is delivered.

@@ -34,7 +34,7 @@ mod upload;
 pub mod verdict;
 pub mod worker;
 
-pub use asked::{Ask, PushStage, Steering};
+pub use asked::{Ask, Holds, PushStage, Steering};
 pub use memory::SHARED_MIB;
 pub use progress::{BatchProgress, PushPhase, PushStatus};
 pub use pusher::Pusher;

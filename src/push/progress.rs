@@ -33,6 +33,8 @@ pub enum PushPhase {
     },
     /// Someone has paused it.
     Paused,
+    /// Nothing is sent at this time of the week.
+    OutsideWindow,
     /// Nobody is let in; tried again now and then, and at once after a reload.
     Stopped {
         /// Why, and what to do.
@@ -45,7 +47,10 @@ pub enum PushPhase {
 impl PushPhase {
     /// Whether it is at work at the server.
     pub fn is_active(&self) -> bool {
-        !matches!(self, Self::Idle | Self::Paused | Self::Waiting { .. } | Self::Stopped { .. })
+        !matches!(
+            self,
+            Self::Idle | Self::Paused | Self::OutsideWindow | Self::Waiting { .. } | Self::Stopped { .. }
+        )
     }
 }
 

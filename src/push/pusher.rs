@@ -43,6 +43,8 @@ pub struct Pusher {
     /// Whether the branch was compared with what is known of it, and workspaces left behind were looked for, since it was
     /// last in doubt.
     pub(super) surveyed: AtomicBool,
+    /// Held by the one upload in parts that goes where the server's rate is limited.
+    pub(super) upload_turn: tokio::sync::Mutex<()>,
 }
 
 /// Why a delivery came to nothing.
@@ -107,6 +109,7 @@ impl Pusher {
             unclear_merges: AtomicU32::new(0),
             clearings: AtomicU64::new(0),
             surveyed: AtomicBool::new(false),
+            upload_turn: tokio::sync::Mutex::default(),
         }
     }
 

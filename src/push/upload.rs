@@ -40,6 +40,8 @@ impl Pusher {
             return Ok(Vec::new());
         };
         let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Vec::new()) };
+        // Where all share a low rate, one file that is on the branch is worth more than many that are half there.
+        let _turn = if self.target.client.is_limited() { Some(self.upload_turn.lock().await) } else { None };
         let is_resumed = signature.size >= RESUMED_MIN;
         let mut known = if is_resumed { self.known_upload(change).await? } else { None };
         let (mut is_stored, mut was_sent) = (!is_resumed, false);

@@ -103,15 +103,15 @@ pub async fn run(
         removals.step(&pusher, &mut collected.planner).await;
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
         collected.flushes.step(&mut collected.planner, collected.received, is_calm);
-        if collected.is_paused() && early.take().is_some() {
+        if collected.is_held() && early.take().is_some() {
             let set_out = collected.planner.release_early();
             collected.planner.put_back(set_out, Instant::now());
             collected.planner.landed();
             undo(&pusher).await;
         }
-        let waits = Waits { is_staging: early.is_some(), is_paused: collected.is_paused() };
+        let waits = Waits { is_staging: early.is_some(), held: collected.held() };
         publish(&pusher, &collected.planner, &removals, &tries, waits);
-        let is_paused = collected.is_paused();
+        let is_held = collected.is_held();
         if !collected.open
             && collected.planner.is_empty()
             && early.is_none()
@@ -137,9 +137,9 @@ pub async fn run(
         // A look at the branch would settle the batch that is being collected.
         let check = check_at.filter(|_| early.is_none());
         let at = [due, check].into_iter().flatten().min().map(|at| at.max(tries.not_before));
-        let at = at.filter(|_| !is_paused);
+        let at = at.filter(|_| !is_held);
         let sets_out = goes_early
-            && !is_paused
+            && !is_held
             && collected.open
             && tries.row().is_none()
             && removals.len() == 0
@@ -188,7 +188,7 @@ pub async fn run(
             },
             () = removals.changed() => {}
             Some(ask) = collected.steering.asks.recv() => collected.answer(ask, &[], tries.row().is_some()),
-            Ok(()) = collected.steering.paused.changed() => {}
+            Ok(()) = collected.steering.holds.changed() => {}
             () = sleep_until(judge_at), if judge_at.is_some() => {
                 removals.judge(&pusher, &collected.planner, &collected.changes, at_end).await;
             }
@@ -291,8 +291,13 @@ impl Collected {
         Self { planner, changes, open: true, received: 0, steering, flushes: Flushes::default() }
     }
 
-    fn is_paused(&self) -> bool {
-        *self.steering.paused.borrow()
+    /// What it is in where something keeps it from the server.
+    fn held(&self) -> Option<PushPhase> {
+        self.steering.holds.borrow().phase()
+    }
+
+    fn is_held(&self) -> bool {
+        self.held().is_some()
     }
 
     /// Takes in a change, and those that have come with it.
@@ -330,7 +335,7 @@ impl Collected {
     ) -> Ended<T> {
         loop {
             let is_committing = pusher.status.borrow().phase == PushPhase::Committing;
-            if self.is_paused() && !is_committing {
+            if self.is_held() && !is_committing {
                 return Ended::Paused;
             }
             let takes_in = self.open && !self.planner.is_full();
@@ -339,7 +344,7 @@ impl Collected {
                 () = cancel.cancelled() => return Ended::Cancelled,
                 done = work.as_mut() => return Ended::Done(done),
                 Some(ask) = self.steering.asks.recv() => self.answer(ask, under_way, false),
-                Ok(()) = self.steering.paused.changed() => {}
+                Ok(()) = self.steering.holds.changed() => {}
                 change = self.changes.recv(), if takes_in => match change {
                     Some(change) => {
                         self.take_in(change);
@@ -410,10 +415,10 @@ fn publish_pending(pusher: &Pusher, planner: &Planner, removals: &Removals) {
 }
 
 /// What is waited for that only the loop knows of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Waits {
     is_staging: bool,
-    is_paused: bool,
+    held: Option<PushPhase>,
 }
 
 fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Tries, waits: Waits) {
@@ -423,14 +428,14 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
         status.is_holding = removals.is_holding();
         // No request is under way by now, however the last one ended.
         status.hitch = None;
-        status.phase = match tries.row() {
-            _ if waits.is_paused => PushPhase::Paused,
-            None if waits.is_staging => PushPhase::Staging,
-            None => PushPhase::Idle,
-            Some(RetryRow { reason, next_ms, stopped: true, .. }) => {
+        status.phase = match (waits.held, tries.row()) {
+            (Some(held), _) => held,
+            (None, None) if waits.is_staging => PushPhase::Staging,
+            (None, None) => PushPhase::Idle,
+            (None, Some(RetryRow { reason, next_ms, stopped: true, .. })) => {
                 PushPhase::Stopped { reason: reason.clone(), next_ms: *next_ms }
             }
-            Some(RetryRow { reason, next_ms, attempts, .. }) => {
+            (None, Some(RetryRow { reason, next_ms, attempts, .. })) => {
                 PushPhase::Waiting { reason: reason.clone(), next_ms: *next_ms, attempts: *attempts }
             }
         };

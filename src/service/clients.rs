@@ -1,11 +1,12 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, Env, KeyError, Server, find_key, read_small};
-use crate::oxen::{ApiKey, Client, ClientOptions, Error};
+use crate::config::{Bandwidth, Config, Env, KeyError, Server, find_key, read_small};
+use crate::oxen::{ApiKey, Client, ClientOptions, Error, RateLimit};
 use crate::path::printable;
 use crate::push::SHARED_MIB;
 
@@ -17,6 +18,7 @@ const CA_FILE_LEN_MAX: u64 = 1 << 20;
 pub struct Clients {
     env: Env,
     made: Vec<Made>,
+    limits: Limits,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub enum ClientsError {
 impl Clients {
     /// No clients yet; keys come from `env`.
     pub fn new(env: Env) -> Self {
-        Self { env, made: Vec::new() }
+        Self { env, made: Vec::new(), limits: Limits::default() }
     }
 
     /// The client of `server`, with the key as it is now, and the memory for what goes there, in MiB.
@@ -57,6 +59,8 @@ impl Clients {
     /// # Errors
     /// The key, the CA file or the settings cannot be used.
     pub fn get(&mut self, server: &Server) -> Result<(Client, Arc<Semaphore>), ClientsError> {
+        let limit = self.limits.of(server);
+        let server = &server.without_timetable();
         let key = find_key(server, &self.env)?.map(|(key, _)| ApiKey::from(key.expose().to_owned()));
         if let Some(made) = self.made.iter().find(|made| made.server == *server && made.key == key) {
             return Ok((made.client.clone(), Arc::clone(&made.budget)));
@@ -78,6 +82,7 @@ impl Clients {
             ca_pem,
             connect_timeout: server.connect_timeout,
             silence_timeout: server.request_timeout,
+            limit: Some(limit),
         })?;
         self.made.retain(|made| made.server.name != server.name);
         let budget = Arc::new(Semaphore::new(SHARED_MIB as usize));
@@ -88,6 +93,47 @@ impl Clients {
             budget: Arc::clone(&budget),
         });
         Ok((client, budget))
+    }
+}
+
+impl Clients {
+    /// What each server's limit is and when.
+    pub(super) fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+}
+
+/// How fast may be sent to each server by its name, and by which timetable.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limits(BTreeMap<String, (Bandwidth, RateLimit)>);
+
+impl Limits {
+    /// The limit of a server, by its timetable from here on.
+    pub(super) fn of(&mut self, server: &Server) -> RateLimit {
+        let (bandwidth, limit) =
+            self.0.entry(server.name.clone()).or_insert_with(|| (Bandwidth::default(), RateLimit::new(None)));
+        if *bandwidth != server.bandwidth {
+            bandwidth.clone_from(&server.bandwidth);
+            keep(&server.name, bandwidth, limit);
+        }
+        limit.clone()
+    }
+
+    /// Brings all limits to what they are at this time.
+    pub(super) fn keep(&self) {
+        for (name, (bandwidth, limit)) in self.0.iter().filter(|(_, (bandwidth, _))| !bandwidth.is_off()) {
+            keep(name, bandwidth, limit);
+        }
+    }
+}
+
+fn keep(server: &str, bandwidth: &Bandwidth, limit: &RateLimit) {
+    let rate = bandwidth.rate_at(jiff::Zoned::now().datetime());
+    if limit.set(rate) {
+        match rate {
+            Some(rate) => tracing::info!(server, bytes_per_s = rate.get(), "uploads are held to a rate"),
+            None => tracing::info!(server, "uploads are not held to a rate any more"),
+        }
     }
 }
 

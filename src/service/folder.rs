@@ -15,7 +15,7 @@ use crate::oxen::{Author, Client};
 use crate::path::LocalPath;
 use crate::push::compare::Comparison;
 use crate::push::{self, worker};
-use crate::push::{PushOptions, PushReport, PushStatus, Pusher, Target};
+use crate::push::{Holds, PushOptions, PushReport, PushStatus, Pusher, Target};
 use crate::state::{FolderKey, Places, State, StateError};
 use crate::status::LiveFolder;
 
@@ -47,6 +47,7 @@ pub(super) struct RunningFolder {
     asks: Asks,
     to_compare: (Client, Arc<Places>),
     paused: watch::Sender<bool>,
+    holds: watch::Sender<Holds>,
     intake_task: JoinHandle<()>,
     push_task: JoinHandle<PushReport>,
 }
@@ -117,6 +118,9 @@ impl Shared {
         // What is pushed once by hand is not paused.
         let pause = if lasting { self.state.pause(key)? } else { None };
         let (paused, is_paused) = watch::channel(pause.is_some());
+        // Whoever asks for a push by hand means now.
+        let is_outside_window = lasting && !folder.upload_window.is_open(jiff::Zoned::now().datetime());
+        let (holds, is_held) = watch::channel(Holds { is_paused: pause.is_some(), is_outside_window });
         let (cancel, kick, inbox) =
             (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Inbox::default()));
         let author = Author { name: config.author.name.clone(), email: config.author.email.clone() };
@@ -166,7 +170,7 @@ impl Shared {
             Arc::clone(&inbox),
             sender,
             (intake_status, outlook),
-            intake::Steering { asks: intake_asks, paused: is_paused.clone() },
+            intake::Steering { asks: intake_asks, paused: is_paused },
             cancel.clone(),
         );
         let (sure, is_sure) = oneshot::channel();
@@ -176,7 +180,7 @@ impl Shared {
                 taking_in.await;
             }
         });
-        let steering = push::Steering { asks: push_asks, paused: is_paused };
+        let steering = push::Steering { asks: push_asks, holds: is_held };
         let to_push = (receiver, seen);
         let push_task =
             tokio::spawn(worker::run(pusher, to_push, (Arc::clone(&kick), sure), steering, cancel.clone()));
@@ -191,6 +195,7 @@ impl Shared {
             to_compare,
             asks: Asks { intake: ask_intake, push: ask_push },
             paused,
+            holds,
             intake_task,
             push_task,
         })
@@ -224,6 +229,14 @@ impl RunningFolder {
     /// Pauses it, or has it go on.
     pub(super) fn set_paused(&self, is_paused: bool) {
         self.paused.send_if_modified(|paused| std::mem::replace(paused, is_paused) != is_paused);
+        self.holds.send_if_modified(|holds| std::mem::replace(&mut holds.is_paused, is_paused) != is_paused);
+    }
+
+    /// Keeps it from its server outside of its upload window, while all else goes on. Returns whether that is new.
+    pub(super) fn set_outside_window(&self, is_outside: bool) -> bool {
+        self.holds.send_if_modified(|holds| {
+            std::mem::replace(&mut holds.is_outside_window, is_outside) != is_outside
+        })
     }
 
     /// Has it go on once its pause is over.

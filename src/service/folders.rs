@@ -131,7 +131,12 @@ impl View {
         loop {
             let is_trouble = matches!(
                 self.state_of(id).0,
-                None | Some(FolderState::Broken | FolderState::Stopped | FolderState::Paused)
+                None | Some(
+                    FolderState::Broken
+                        | FolderState::Stopped
+                        | FolderState::Paused
+                        | FolderState::OutsideWindow
+                )
             );
             if is_trouble {
                 return;
@@ -222,8 +227,29 @@ impl Folders {
         }
     }
 
+    /// Has all folders keep to the timetables of the config at this time by the wall clock.
+    pub(super) fn keep_timetables(&mut self, config: &Config) {
+        for folder in &config.folders {
+            self.clients.limits().of(&folder.server);
+        }
+        self.clients.limits().keep();
+        let slots = lock(&self.slots);
+        for folder in &config.folders {
+            let id = folder.id();
+            let Some(Slot::Running { work, .. }) = slots.get(&id) else { continue };
+            // Where there are no windows, nobody needs to know the time.
+            let window = &folder.upload_window;
+            let is_open = window.is_always() || window.is_open(jiff::Zoned::now().datetime());
+            if work.set_outside_window(!is_open) {
+                let what = if is_open { "opens" } else { "closes" };
+                tracing::info!(folder = %id, "the upload window {what}");
+            }
+        }
+    }
+
     /// Tries again what could not be started, and begins anew what has ended by a fault or stands still.
     pub(super) fn tick(&mut self, config: &Config) {
+        self.keep_timetables(config);
         let (now, now_ms) = (Instant::now(), jiff::Timestamp::now().as_millisecond());
         let (mut due, mut faulty) = (Vec::new(), Vec::new());
         for (id, slot) in lock(&self.slots).iter_mut() {
@@ -314,7 +340,8 @@ impl Folders {
     /// All folders in one line.
     pub(super) fn summary(&self) -> String {
         let slots = lock(&self.slots);
-        let (mut waiting, mut commits, mut troubled, mut holding, mut paused) = (0, 0, 0, 0, 0);
+        let (mut waiting, mut commits, mut troubled, mut holding) = (0, 0, 0, 0);
+        let (mut paused, mut outside) = (0, 0);
         for slot in slots.values() {
             match slot {
                 Slot::Running { work, .. } => {
@@ -323,6 +350,7 @@ impl Folders {
                     commits += push.commits;
                     holding += usize::from(push.is_holding);
                     paused += usize::from(push.phase == PushPhase::Paused);
+                    outside += usize::from(push.phase == PushPhase::OutsideWindow);
                     let in_trouble = intake.trouble().is_some()
                         || matches!(push.phase, PushPhase::Waiting { .. } | PushPhase::Stopped { .. });
                     troubled += usize::from(in_trouble);
@@ -336,8 +364,10 @@ impl Folders {
         let trouble = if troubled == 0 { String::new() } else { format!(", {troubled} in trouble") };
         let held = if holding == 0 { String::new() } else { format!(", {holding} with removals held") };
         let pause = if paused == 0 { String::new() } else { format!(", {paused} paused") };
+        let window =
+            if outside == 0 { String::new() } else { format!(", {outside} outside their upload window") };
         format!(
-            "{count} folder{plural}{trouble}{held}{pause}, {waiting} files waiting, {commits} commits since the start"
+            "{count} folder{plural}{trouble}{held}{pause}{window}, {waiting} files waiting, {commits} commits since the start"
         )
     }
 

@@ -2,18 +2,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::clients::Limits;
 use super::folder::{RunningFolder, Shared};
 use super::{Clients, clients};
 use crate::config::{Config, Env, Folder};
 use crate::folder::intake::IntakeStatus;
 use crate::push::PushStatus;
 use crate::state::{Held, ProblemRow, SetAside, State, StateError};
+use crate::status::TICK_AT_REST;
 
 /// One look at some folders, with everything pushed that differs.
 #[derive(Debug)]
 pub struct OneShot {
     running: Vec<RunningFolder>,
     failed: Vec<FolderOutcome>,
+    limits: Limits,
     state: State,
     /// A state that could not be used and where it was put.
     pub set_aside: Option<SetAside>,
@@ -70,7 +73,7 @@ pub fn push_once(config: &Config, folders: &[Folder], env: Env) -> Result<OneSho
             }),
         }
     }
-    Ok(OneShot { running, failed, state, set_aside })
+    Ok(OneShot { running, failed, limits: clients.limits().clone(), state, set_aside })
 }
 
 impl OneShot {
@@ -101,6 +104,13 @@ impl OneShot {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(1);
         });
+        let limits = self.limits;
+        let keep_limits = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TICK_AT_REST).await;
+                limits.keep();
+            }
+        });
         for running in self.running {
             let cancel = running.canceller();
             let (folder, intake, report) = running.finished().await;
@@ -119,6 +129,7 @@ impl OneShot {
             outcomes.push(FolderOutcome { folder, push, intake, problems, held, failure });
         }
         listen.abort();
+        keep_limits.abort();
         self.state.checkpoint()?;
         Ok(outcomes)
     }

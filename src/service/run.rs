@@ -215,6 +215,8 @@ impl Service {
             change.stop.iter().cloned().chain(change.restart.iter().map(Folder::id)).collect();
         self.folders.end(&ending);
         change.restart.iter().for_each(|folder| self.folders.start(&new, folder));
+        // What was written is kept to at once.
+        self.folders.keep_timetables(&new);
         if by_hand {
             self.folders.refresh(&new);
         }
@@ -223,6 +225,7 @@ impl Service {
             stopped = change.stop.len(),
             restarted = change.restart.len(),
             unchanged = change.keep.len(),
+            timetables = change.timetables,
             "config reloaded"
         );
         Ok(())

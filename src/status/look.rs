@@ -34,6 +34,7 @@ pub fn report(
         branch: id.branch.to_string(),
         remote_dir: crate::path::printable(id.remote_dir.as_str()),
         layout: folder.layout.is_written_out().then(|| folder.layout.to_string()),
+        window_opens_at: folder.upload_window.opens_at(&jiff::Zoned::now()),
         repo_url: links::repo(&folder.server.url, &folder.repo),
         ..FolderReport::default()
     };
@@ -170,6 +171,7 @@ pub fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Optio
     match (&intake.phase, &push.phase) {
         (IntakePhase::Broken(_), _) => (FolderState::Broken, None),
         (_, PushPhase::Paused) => (FolderState::Paused, None),
+        (_, PushPhase::OutsideWindow) => (FolderState::OutsideWindow, None),
         (_, PushPhase::Stopped { reason, .. }) => (FolderState::Stopped, Some(reason.clone())),
         (_, PushPhase::Waiting { reason, .. }) => (FolderState::Waiting, Some(reason.clone())),
         (IntakePhase::Starting | IntakePhase::Covering, _) => (FolderState::Starting, None),
@@ -181,7 +183,11 @@ pub fn state_of(intake: &IntakeStatus, push: &PushStatus) -> (FolderState, Optio
 
 pub(super) fn step(phase: &PushPhase) -> Option<&'static str> {
     match phase {
-        PushPhase::Idle | PushPhase::Paused | PushPhase::Waiting { .. } | PushPhase::Stopped { .. } => None,
+        PushPhase::Idle
+        | PushPhase::Paused
+        | PushPhase::OutsideWindow
+        | PushPhase::Waiting { .. }
+        | PushPhase::Stopped { .. } => None,
         PushPhase::Connecting => Some("connecting"),
         PushPhase::Recovering => Some("recovering"),
         PushPhase::Listing => Some("listing"),

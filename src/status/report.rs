@@ -75,6 +75,8 @@ pub enum FolderState {
     Pushing,
     /// Someone has paused it; `paused_until` says for how long.
     Paused,
+    /// Nothing is sent at this time of the week; `window_opens_at` says when that ends.
+    OutsideWindow,
     /// A try failed; the next comes by itself.
     Waiting,
     /// The server lets nobody in, or what is needed is missing there.
@@ -109,6 +111,9 @@ pub struct FolderReport {
     /// Until when, RFC 3339; none where that is until someone resumes it.
     #[serde(default)]
     pub paused_until: Option<String>,
+    /// When its upload window opens, RFC 3339 in the machine's time zone, where it is closed.
+    #[serde(default)]
+    pub window_opens_at: Option<String>,
     /// Why not all of it is watched by the kernel, where that is so.
     pub coverage: Option<String>,
     /// The share of its directories that the kernel watches, 0 to 1; only while a service runs.

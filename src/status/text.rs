@@ -69,6 +69,7 @@ fn word(state: FolderState) -> (Style, &'static str) {
         FolderState::Watching => (GOOD, "watching"),
         FolderState::Pushing => (BUSY, "pushing"),
         FolderState::Paused => (WARN, "paused"),
+        FolderState::OutsideWindow => (BUSY, "closed"),
         FolderState::Waiting => (WARN, "waiting"),
         FolderState::Stopped => (BAD, "STOPPED"),
         FolderState::Broken => (BAD, "BROKEN"),
@@ -244,6 +245,10 @@ fn state(folder: &FolderReport) -> String {
         FolderState::Watching => format!("watching {} directories", folder.watched_dirs),
         FolderState::Pushing => "pushing".to_owned(),
         FolderState::Paused => paused(folder),
+        FolderState::OutsideWindow => match &folder.window_opens_at {
+            Some(opens) => format!("waiting for its upload window, which opens {opens}"),
+            None => "waiting for its upload window".to_owned(),
+        },
         FolderState::Waiting => "waiting for the next try".to_owned(),
         FolderState::Stopped => "STOPPED".to_owned(),
         FolderState::Broken => "BROKEN".to_owned(),

@@ -111,6 +111,8 @@ pub struct Facts {
     pub retry: Option<RetryRow>,
     /// Whether the folder is paused.
     pub pause: Option<Pause>,
+    /// When the folder's upload window opens, RFC 3339, where it is closed.
+    pub window_opens: Option<String>,
     /// What is known below it.
     pub below: BelowDir,
     /// How long a file must be quiet.
@@ -210,6 +212,15 @@ fn on_its_way(facts: &Facts, live: &LivePath) -> Option<Answer> {
             until.map_or_else(|| "until someone resumes it".to_owned(), |until| format!("until {until}"));
         let answer = format!("It waits: its folder is paused {until}.");
         return Some(("waiting", answer, Some("to go on now: oxen-sync resume".to_owned())));
+    }
+    let is_finished = matches!(live.push, Some(PushStage::Collected { .. }))
+        || (live.intake == Some(PathStage::Ready) && live.push != Some(PushStage::UnderWay));
+    if let Some(opens) = facts.window_opens.as_ref().filter(|_| is_finished) {
+        let answer = format!(
+            "It is finished and hashed, and waits for its folder's upload window, which opens {opens}."
+        );
+        let next = "to send it sooner: change upload_window in the config";
+        return Some(("waiting", answer, Some(next.to_owned())));
     }
     match (live.push, live.intake) {
         (Some(PushStage::UnderWay), _) => {

@@ -9,6 +9,7 @@ const STATES = {
   watching: ['Watching', 'good'],
   pushing: ['Pushing', 'busy'],
   paused: ['Paused', 'warn'],
+  outside_window: ['Waiting for its upload window', 'calm'],
   waiting: ['Waiting for the next try', 'warn'],
   stopped: ['Stopped', 'bad'],
   broken: ['Folder cannot be used', 'bad'],
@@ -89,6 +90,9 @@ function calloutsOf(folder) {
   if (folder.paused) {
     const until = folder.paused_until ? `until ${moment.format(new Date(folder.paused_until))}` : 'until someone resumes it';
     boxes.push(callout('warn', 'Paused', `${until}. What happens meanwhile is seen and comes afterwards. To go on now:`, 'oxen-sync resume'));
+  }
+  if (folder.state === 'outside_window' && folder.window_opens_at) {
+    boxes.push(callout('calm', 'Outside its upload window:', `it opens ${moment.format(new Date(folder.window_opens_at))}. What happens meanwhile is seen and comes then.`));
   }
   if (folder.held > 0) {
     const since = folder.held_since ? ` since ${moment.format(new Date(folder.held_since))}` : '';

@@ -103,6 +103,7 @@ impl Mirror {
             proxy: None,
             ca_pem: None,
             connect_timeout: Duration::from_secs(1),
+            limit: None,
             silence_timeout: Duration::from_secs(1),
         });
         let author = Author { name: "rig-07".to_owned(), email: "rig-07@lab.example".to_owned() };

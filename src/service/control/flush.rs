@@ -65,6 +65,15 @@ async fn flush(controls: &Controls, folder: &Folder, at: usize, progress: &watch
     });
 }
 
+/// When the folder's window opens by the config as it is now, in words.
+fn opens_at(controls: &Controls, folder: &Folder) -> String {
+    let id = folder.id();
+    let config = controls.config();
+    let now = config.folders.iter().find(|folder| folder.id() == id);
+    let opens = now.and_then(|folder| folder.upload_window.opens_at(&jiff::Zoned::now()));
+    opens.map_or_else(String::new, |opens| format!(", which opens {opens}"))
+}
+
 async fn wait(controls: &Controls, folder: &Folder) -> FolderFlushed {
     let failed = |failure: String| FolderFlushed {
         folder: name_of(folder),
@@ -84,6 +93,12 @@ async fn wait(controls: &Controls, folder: &Folder) -> FolderFlushed {
             }
             Some(FolderState::Paused) => {
                 return failed("the folder is paused; to go on: oxen-sync resume".to_owned());
+            }
+            Some(FolderState::OutsideWindow) => {
+                let opens = opens_at(controls, folder);
+                return failed(format!(
+                    "the folder is outside its upload window{opens}; to send sooner: change upload_window in the config"
+                ));
             }
             Some(_) => {}
             None => return failed("the folder is no longer in the config".to_owned()),

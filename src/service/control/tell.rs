@@ -141,6 +141,7 @@ pub(super) async fn facts(
             batch: None,
             retry: None,
             pause: None,
+            window_opens: folder.upload_window.opens_at(&jiff::Zoned::now()),
             below: Default::default(),
             quiet: folder.settle.quiet,
             live,

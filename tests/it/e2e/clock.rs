@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use oxen_sync::oxen::Op;
-use oxen_sync::status::Report;
+use oxen_sync::status::{FolderState, Report};
 use tokio::time::Instant;
 
 use super::on_both;
@@ -156,6 +156,27 @@ async fn a_file_that_was_set_aside_waits_a_day_and_not_a_year() {
     clock.jump("+0");
     rig.assert_all_holds().await;
     rig.until_status("it is set aside no more", failed(0)).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_opens_and_closes_by_the_wall_clock() {
+    let day = |days: i64| {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        at.strftime("%a").to_string()
+    };
+    let keys = format!("upload_window = [\"{}-{} 00:00-24:00\"]", day(2), day(4));
+    let Some((_site, mut rig, clock)) = rig_with_clock(&keys).await else { return };
+    rig.set_env("TZ", "UTC");
+    rig.write("first", "1");
+    rig.start();
+    let outside = |report: &Report| report.folders[0].state == FolderState::OutsideWindow;
+    rig.until_status("it waits for its window", |report| outside(report) && report.folders[0].waiting == 1)
+        .await;
+    clock.jump("+3d");
+    rig.assert_all_holds().await;
+    clock.jump("+0");
+    rig.until_status("its window closes", outside).await;
     rig.stop().await;
 }
 

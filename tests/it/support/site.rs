@@ -216,6 +216,7 @@ pub(crate) fn options(url: &str) -> ClientOptions {
         proxy: None,
         ca_pem: None,
         connect_timeout: Duration::from_secs(5),
+        limit: None,
         silence_timeout: Duration::from_secs(60),
     }
 }
