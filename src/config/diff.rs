@@ -114,7 +114,7 @@ pub fn diff(old: &Config, new: &Config) -> Change {
         }
     }
     change.stop = gone.into_keys().collect();
-    change.page = (old.page != new.page).then_some(new.page);
+    change.page = (old.page != new.page).then(|| new.page.clone());
     if old.state_dir != new.state_dir {
         change.state_dir = Some(StateDirMove { from: old.state_dir.clone(), to: new.state_dir.clone() });
     }

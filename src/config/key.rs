@@ -98,6 +98,10 @@ enum KeyFault {
     Foreign { owner: u32, us: u32, path: String },
     #[error("it is empty")]
     Empty,
+    #[error(
+        "its key is shorter than {PAGE_KEY_LEN_MIN} characters, and could be guessed; run: openssl rand -hex 16 >{path}"
+    )]
+    Short { path: String },
     #[error("it holds a space, a control character or a letter that no key has")]
     Characters,
     #[error("it is not what the Oxen CLI writes; run: oxen config --auth HOST TOKEN")]
@@ -163,6 +167,29 @@ fn found(
     }
 }
 
+/// Why a page's key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take the key of the page from page.key_file {path}: {fault}")]
+pub struct PageKeyError {
+    path: String,
+    fault: KeyFault,
+}
+
+/// The key of the page: what whoever steers the service from a browser must show. The file is held to the same rules as a
+/// server's `key_file`.
+///
+/// # Errors
+/// The file cannot be read, others can read it, or what it holds is no key or too short a one.
+pub fn read_page_key(path: &Path) -> Result<ApiKey, PageKeyError> {
+    let key = read_key_file(path).and_then(|key| {
+        let is_long = key.expose().len() >= PAGE_KEY_LEN_MIN;
+        if is_long { Ok(key) } else { Err(KeyFault::Short { path: shell_word(path) }) }
+    });
+    key.map_err(|fault| PageKeyError { path: printable(path).to_string(), fault })
+}
+
+/// A key that anyone on the machine may try as often as they like must have so many characters at least.
+const PAGE_KEY_LEN_MIN: usize = 16;
 /// The longest file that may hold a key.
 const LEN_MAX: u64 = 64 << 10;
 
@@ -321,6 +348,22 @@ mod tests {
         assert!(find_key(&server("x", Some(&link)), &Env::default()).is_err());
         put(&key_file, "s3cret", 0o600);
         assert!(find_key(&server("x", Some(&link)), &Env::default()).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_page_is_opened_by_no_key_that_is_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("page key");
+        let said = |text: &str, mode| {
+            put(&file, text, mode);
+            read_page_key(&file).map(|key| key.expose().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(said("0123456789abcdef\n", 0o600), Ok("0123456789abcdef".to_owned()));
+        let short = said("0123456789abcde\n", 0o600).unwrap_err();
+        assert!(short.contains("openssl rand") && short.contains("page key'"), "{short}");
+        assert!(!short.contains("0123"), "{short}");
+        assert!(said("0123456789abcdef\n", 0o644).unwrap_err().contains("chmod 600"));
+        assert!(said("", 0o600).unwrap_err().contains("it is empty"));
     }
 
     #[test]

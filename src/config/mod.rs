@@ -34,7 +34,7 @@ mod window;
 pub use diff::{Change, FolderId, StateDirMove, diff};
 pub use edit::{EditError, NewFolder, WriteError, add_folder, write_atomically};
 pub use env::Env;
-pub use key::{ApiKey, KeyError, KeySource, find_key};
+pub use key::{ApiKey, KeyError, KeySource, PageKeyError, find_key, read_page_key};
 pub use load::{LoadError, load, parse, read, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
 pub use model::{

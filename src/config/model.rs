@@ -45,10 +45,12 @@ pub struct Control {
 }
 
 /// The page that shows in a browser what the service is doing, and its figures for Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// Where it is served: a loopback address unless the file says `allow_network = true`; the port is never 0.
     pub listen: SocketAddr,
+    /// The file with the key that opens what steers the service; without one, the page only shows.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Page {

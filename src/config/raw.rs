@@ -26,6 +26,7 @@ pub(super) struct Raw {
 pub(super) struct RawPage {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) allow_network: Option<Spanned<bool>>,
+    pub(super) key_file: Option<Spanned<String>>,
 }
 
 #[derive(Default)]
@@ -143,6 +144,7 @@ impl Raw {
                 .map(|page| RawPage {
                     listen: page.string("listen", findings),
                     allow_network: page.boolean("allow_network", findings),
+                    key_file: page.string("key_file", findings),
                 })
                 .unwrap_or_default(),
             author: top

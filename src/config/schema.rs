@@ -6,7 +6,7 @@ pub(super) const TOP: &[&str] =
 
 pub(super) const CONTROL: &[&str] = &["group", "socket"];
 
-pub(super) const PAGE: &[&str] = &["listen", "allow_network"];
+pub(super) const PAGE: &[&str] = &["listen", "allow_network", "key_file"];
 
 pub(super) const AUTHOR: &[&str] = &["name", "email"];
 

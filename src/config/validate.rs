@@ -48,7 +48,7 @@ const RESCAN_INTERVAL: Duration = minutes(60);
 pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Finding>) -> Option<Config> {
     let home = env.home.as_deref();
     let control = control(&raw.control, env.home.as_deref(), findings);
-    let page = page(&raw.page, findings);
+    let page = page(&raw.page, home, findings);
     let author = raw.author.as_ref().and_then(|author| author_of(author, findings));
     let servers = servers(raw, home, findings);
     // Once by themselves, so that a problem in [defaults] is noted even where every folder overrides it.
@@ -106,7 +106,7 @@ fn control(raw: &RawControl, home: Option<&Path>, findings: &mut Vec<Finding>) -
 }
 
 /// The page that is asked for; none without an address.
-fn page(raw: &RawPage, findings: &mut Vec<Finding>) -> Option<Page> {
+fn page(raw: &RawPage, home: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Page> {
     const ADDRESS: &str = "write an IP address and a port: \"127.0.0.1:7710\"";
     let listen = raw.listen.as_ref()?;
     let Ok(address) = listen.get_ref().parse::<SocketAddr>() else {
@@ -116,7 +116,11 @@ fn page(raw: &RawPage, findings: &mut Vec<Finding>) -> Option<Page> {
     if address.port() == 0 {
         findings.push(Finding::new(listen.span(), "`page.listen` names no port").help(ADDRESS));
     }
-    let page = Page { listen: address };
+    let key_file = match &raw.key_file {
+        Some(file) => Some(check::local_path("page.key_file", file, home, findings)?),
+        None => None,
+    };
+    let page = Page { listen: address, key_file };
     let may_leave = raw.allow_network.as_ref().is_some_and(|allowed| *allowed.get_ref());
     if !may_leave && !page.is_of_this_machine() {
         let message =

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::history::SharedHistory;
 use super::reports::Reports;
+use super::steer::{self, Steering};
 use super::{events, guard, metrics};
 use crate::status::limit::{Lease, Limited};
 use crate::status::socket::Reporter;
@@ -53,12 +54,12 @@ impl Connected<IncomingStream<'_, Limited<TcpListener>>> for Lease {
     }
 }
 
-/// Answers until `cancel`. `others` answer what else may be asked, behind the same guard.
+/// Answers until `cancel`. Without `steering`, nothing can be changed.
 pub async fn serve(
     listener: TcpListener,
     listen: SocketAddr,
     source: Source,
-    others: Router,
+    steering: Option<Steering>,
     cancel: CancellationToken,
 ) {
     let page = Page {
@@ -73,6 +74,7 @@ pub async fn serve(
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/page.js"))))
         .route("/cards.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/cards.js"))))
         .route("/dom.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/dom.js"))))
+        .route("/steer.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/steer.js"))))
         .route("/plot.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/plot.js"))))
         .route("/icon.svg", get(|| asset("image/svg+xml", include_str!("assets/icon.svg"))))
         .route("/events", get(read_events))
@@ -80,7 +82,7 @@ pub async fn serve(
         .route("/api/history", get(past))
         .route("/metrics", get(figures))
         .with_state(page)
-        .merge(others)
+        .merge(steer::routes(steering))
         .fallback(async || (StatusCode::NOT_FOUND, "There is no such page.\n"))
         .layer(from_fn_with_state(listen, guard::guard));
     let listener = Limited::new(listener, CONNECTIONS_MAX, SILENCE_MAX);

@@ -1,7 +1,7 @@
 //! Keeps the page where the config wants it: opened, moved and closed with a reload, and tried again while its port is
 //! taken. Nothing else waits for that.
 
-use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Page;
-use crate::page::{Gauge, History, PastCommit, SharedHistory, Source, serve};
+use sha2::{Digest, Sha256};
+
+use crate::config::{Page, read_page_key};
+use crate::page::{Gauge, History, KeyCheck, PastCommit, SharedHistory, Source, Steering, serve, trouble};
 use crate::state::{State, StateError};
 use crate::status::PageReport;
 
@@ -37,12 +39,12 @@ pub(super) struct PageKeeper {
 }
 
 impl PageKeeper {
-    /// Opens the page if one is wanted.
-    pub(super) fn start(page: Option<Page>, source: Source, standing: Standing) -> Self {
+    /// Opens the page if one is wanted. `routes` are what it lets do who has its key.
+    pub(super) fn start(page: Option<Page>, source: Source, routes: Router, standing: Standing) -> Self {
         let (wanted, wish) = watch::channel(page);
         let cancel = CancellationToken::new();
         let history = Arc::clone(&source.history);
-        let task = tokio::spawn(keep(wish, source, standing, cancel.clone()));
+        let task = tokio::spawn(keep(wish, (source, routes), standing, cancel.clone()));
         Self { wanted, history, cancel, task }
     }
 
@@ -109,20 +111,21 @@ fn past(state: &State, key: &str, now_ms: i64) -> Result<Vec<PastCommit>, StateE
 
 async fn keep(
     mut wish: watch::Receiver<Option<Page>>,
-    source: Source,
+    shown: (Source, Router),
     standing: Standing,
     cancel: CancellationToken,
 ) {
     loop {
-        let page = *wish.borrow_and_update();
+        let page = wish.borrow_and_update().clone();
         let say = |trouble| {
-            let report = page.map(|page| PageReport { url: format!("http://{}/", page.listen), trouble });
+            let report =
+                page.as_ref().map(|page| PageReport { url: format!("http://{}/", page.listen), trouble });
             *standing.lock().unwrap_or_else(PoisonError::into_inner) = report;
         };
         let ended = tokio::select! {
             () = cancel.cancelled() => Ok(()),
             ended = wish.changed() => ended,
-            () = open(page, &source, say, &cancel) => Ok(()),
+            () = open(page.as_ref(), &shown, say, &cancel) => Ok(()),
         };
         if cancel.is_cancelled() || ended.is_err() {
             return;
@@ -131,7 +134,12 @@ async fn keep(
 }
 
 /// Keeps one page open, for ever where none is wanted.
-async fn open(page: Option<Page>, source: &Source, say: impl Fn(Option<String>), cancel: &CancellationToken) {
+async fn open(
+    page: Option<&Page>,
+    (source, routes): &(Source, Router),
+    say: impl Fn(Option<String>),
+    cancel: &CancellationToken,
+) {
     say(None);
     let Some(page) = page else { return std::future::pending().await };
     let mut told = None;
@@ -139,7 +147,7 @@ async fn open(page: Option<Page>, source: &Source, say: impl Fn(Option<String>),
         match TcpListener::bind(page.listen).await {
             Ok(listener) => break listener,
             Err(error) => {
-                let trouble = trouble(page, &error);
+                let trouble = trouble(page.listen, &error);
                 say(Some(trouble.clone()));
                 // One line for each change of state, not for each try.
                 if told.as_ref() != Some(&trouble) {
@@ -155,21 +163,16 @@ async fn open(page: Option<Page>, source: &Source, say: impl Fn(Option<String>),
     // Whoever reads events is told to go when this ends, however it does.
     let children = cancel.child_token();
     let _end_children = children.clone().drop_guard();
-    serve(listener, page.listen, source.clone(), Router::new(), children).await;
+    let key_file = page.key_file.clone();
+    let steering = key_file.map(|file| Steering { check: key_check(file), routes: routes.clone() });
+    serve(listener, page.listen, source.clone(), steering, children).await;
 }
 
-fn trouble(page: Page, error: &io::Error) -> String {
-    let listen = page.listen;
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program has {listen}; give page.listen another port, or end that program (ss -ltnp shows it)"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("no network card of this machine has the address of {listen}")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("the system does not let us have {listen}; give page.listen a port of 1024 or above")
-        }
-        _ => format!("cannot listen on {listen}: {error}"),
-    }
+/// Compares with the key as it is in its file by then.
+fn key_check(file: PathBuf) -> KeyCheck {
+    Arc::new(move |shown| {
+        let key = read_page_key(&file).map_err(|error| error.to_string())?;
+        // Of two digests, the time that comparing takes tells nothing.
+        Ok(Sha256::digest(key.expose()) == Sha256::digest(shown))
+    })
 }

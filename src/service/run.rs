@@ -88,11 +88,16 @@ pub async fn run(file: &Path, env: Env) -> Result<(), RunError> {
             ),
         }
     }
-    let socket =
-        tokio::spawn(status::socket::serve(listener, Arc::clone(&reporter), commands, cancel.clone()));
+    let socket = tokio::spawn(status::socket::serve(
+        listener,
+        Arc::clone(&reporter),
+        commands.clone(),
+        cancel.clone(),
+    ));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %printable(file), "oxen-sync starts");
     let source = Source { reporter, history: Arc::default() };
-    service.page = Some(PageKeeper::start(service.config().page, source, Arc::clone(&service.standing)));
+    let standing = Arc::clone(&service.standing);
+    service.page = Some(PageKeeper::start(service.config().page, source, commands, standing));
     service.start_all();
 
     let mut tick_at = Instant::now();

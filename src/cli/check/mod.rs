@@ -3,6 +3,7 @@
 mod folders;
 mod kernel;
 mod machine;
+mod page;
 mod server;
 
 use std::path::Path;
@@ -67,6 +68,7 @@ pub(super) async fn run(file: &Path, json: bool, all: bool, env: Env) -> Exit {
     let dirs = folders.iter().map(|found| found.dirs).sum();
     let files = folders.iter().map(|found| found.files).sum();
     folders.into_iter().flat_map(|found| found.findings).for_each(|found| findings.push(found));
+    page::check_page(&config, &mut findings).await;
     kernel::check_limits(dirs, config.folders.len() as u64, &mut findings);
     if all {
         machine::check_machine(file, &mut findings);

@@ -126,7 +126,7 @@ fn a_page_for_the_network_needs_a_permission() {
         ("listen = \"[::1]:7710\"", Some("[::1]:7710")),
         ("listen = \"0.0.0.0:7710\"\nallow_network = true", Some("0.0.0.0:7710")),
     ] {
-        let wanted = listen.map(|listen| Page { listen: listen.parse().unwrap() });
+        let wanted = listen.map(|listen| Page { listen: listen.parse().unwrap(), key_file: None });
         assert_eq!(good(&page(lines)).page, wanted, "{lines}");
     }
     for listen in ["0.0.0.0:7710", "192.0.2.7:7710", "[::]:7710", "[::ffff:192.0.2.7]:7710"] {

@@ -1,5 +1,6 @@
 // The folders: a card for each, kept for as long as the folder is in the report.
 
+import { newActions, updateActions } from './steer.js';
 import { ago, byId, bytes, duration, el, fill, link, mark, moment, number, plural, sentence, set } from './dom.js';
 
 const STATES = {
@@ -49,10 +50,11 @@ function newCard(folder) {
     },
     written: el('p', 'written'),
     rate: null,
+    actions: newActions(),
   };
   parts.facts.list = el('dl', 'facts', ...Object.values(parts.facts).map((fact) => fact.row));
   parts.card = el(
-    'article', 'folder card', el('header', '', title, chip, parts.target), parts.callouts, parts.moving, parts.facts.list, parts.written,
+    'article', 'folder card', el('header', '', title, chip, parts.target), parts.callouts, parts.moving, parts.facts.list, parts.written, parts.actions.box,
   );
   parts.card.setAttribute('aria-labelledby', title.id);
   return parts;
@@ -186,6 +188,7 @@ function updateCard(parts, folder) {
   fill(last.value, commit?.at, () => (commit ? [ago(commit.at)] : ['none yet']));
   fill(last.note, commit?.id, () => (commit ? [link(commit.url, commit.id.slice(0, 10), 'id'), `, ${plural(commit.files, 'file')}`] : []));
   const more = folder.busy > folder.busy_paths.length ? ` and ${number(folder.busy - folder.busy_paths.length)} more` : '';
+  updateActions(parts.actions, folder);
   parts.written.hidden = folder.busy === 0;
   set(parts.written, folder.busy > 0 ? `Being written now: ${folder.busy_paths.join(', ')}${more}` : '');
   return rate;

@@ -3,6 +3,7 @@
 import { callout, keyOf, updateFolders } from './cards.js';
 import { age, ago, byId, bytes, duration, el, fill, link, moment, number, plural, sentence, set } from './dom.js';
 import { show } from './plot.js';
+import { begin } from './steer.js';
 
 const COMMITS_SHOWN = 10;
 /** The service says something every 15 s. */
@@ -200,4 +201,5 @@ setInterval(() => {
   }
 }, 5000);
 updateHistory();
+begin();
 connect();

@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod outage;
 mod page;
+mod page_key;
 mod parts;
 mod permissions;
 mod proof;

@@ -20,7 +20,7 @@ use crate::support::rig::Rig;
 use crate::support::site::Site;
 
 /// An address that nobody has at this moment.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -41,11 +41,11 @@ async fn rig_with_page(keys: &str) -> (Arc<Site>, Rig, SocketAddr) {
     (site, rig, listen)
 }
 
-fn client() -> reqwest::Client {
+pub(super) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
 }
 
-async fn get(listen: SocketAddr, path: &str) -> Response {
+pub(super) async fn get(listen: SocketAddr, path: &str) -> Response {
     client().get(format!("http://{listen}{path}")).send().await.unwrap()
 }
 
