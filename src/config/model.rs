@@ -160,6 +160,8 @@ pub struct Folder {
     pub batch: BatchLimits,
     /// How often the whole folder is compared with what is known.
     pub rescan_interval: Duration,
+    /// 1 to 9: while folders with a larger number send to the same server, this one waits.
+    pub priority: u8,
     /// When files may be sent, by the machine's local time.
     pub upload_window: UploadWindow,
     /// Which of the server's ways a batch takes.

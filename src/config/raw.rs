@@ -77,6 +77,7 @@ pub(super) struct Settings {
     pub(super) settle: RawSettle,
     pub(super) batch: RawBatch,
     pub(super) rescan_interval: Option<Spanned<Duration>>,
+    pub(super) priority: Option<Spanned<u64>>,
     pub(super) upload_window: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) transport: Option<Spanned<String>>,
     pub(super) on_delete: Option<Spanned<String>>,
@@ -259,6 +260,7 @@ impl Settings {
                 })
                 .unwrap_or_default(),
             rescan_interval: table.duration("rescan_interval", findings),
+            priority: table.integer("priority", findings),
             upload_window: table.strings("upload_window", findings),
             transport: table.string("transport", findings),
             on_delete: table.string("on_delete", findings),
@@ -301,6 +303,7 @@ impl Settings {
                 max_bytes: pick(&self.batch.max_bytes, &defaults.batch.max_bytes),
             },
             rescan_interval: pick(&self.rescan_interval, &defaults.rescan_interval),
+            priority: pick(&self.priority, &defaults.priority),
             upload_window: pick(&self.upload_window, &defaults.upload_window),
             transport: pick(&self.transport, &defaults.transport),
             on_delete: pick(&self.on_delete, &defaults.on_delete),

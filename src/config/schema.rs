@@ -39,6 +39,7 @@ pub(super) const FOLDER: &[&str] = &[
     "settle",
     "batch",
     "rescan_interval",
+    "priority",
     "upload_window",
     "transport",
     "on_delete",

@@ -42,6 +42,7 @@ const BATCH: BatchLimits = BatchLimits {
     max_bytes: 4 * GIB,
 };
 const DELETE_BRAKE: DeleteBrake = DeleteBrake { share_percent: 50, files: 10 };
+const PRIORITY: u8 = 5;
 const RESCAN_INTERVAL: Duration = minutes(60);
 
 /// The config, or `None` where `findings` say why not.
@@ -185,6 +186,7 @@ fn build_folder(
         settle: common.settle,
         batch: common.batch,
         rescan_interval: common.rescan_interval,
+        priority: common.priority,
         upload_window: common.upload_window,
         transport: common.transport,
         on_delete: common.on_delete,
@@ -207,6 +209,7 @@ struct Checked {
     settle: Settle,
     batch: BatchLimits,
     rescan_interval: Duration,
+    priority: u8,
     upload_window: UploadWindow,
     transport: Transport,
     on_delete: OnDelete,
@@ -257,6 +260,12 @@ fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
             &(Duration::from_secs(1)..=days(30)),
             findings,
         ),
+        priority: {
+            let show = |number: u64| number.to_string();
+            let priority =
+                check::within("priority", raw.priority.as_ref(), PRIORITY.into(), &(1..=9), show, findings);
+            u8::try_from(priority).unwrap_or(PRIORITY)
+        },
         upload_window: raw
             .upload_window
             .iter()

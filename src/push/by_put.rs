@@ -28,6 +28,7 @@ impl Pusher {
         self.start_progress(PushPhase::Staging, &batch.changes);
         let source = self.open_source().await?;
         let all: Vec<_> = (0..batch.changes.len()).collect();
+        self.turn().await;
         let permit = self.memory.some(batch.bytes()).await;
         let bodies = source.read(self, &batch, &all).await?;
         let keep: Vec<_> = bodies.iter().map(|(index, _)| *index).collect();

@@ -76,6 +76,8 @@ pub struct PushStatus {
     pub batch: BatchProgress,
     /// Why a request of the batch under way is sent again, while it is.
     pub hitch: Option<String>,
+    /// Whether it waits while a folder of a higher priority delivers.
+    pub is_behind: bool,
     /// Changes that wait for a batch.
     pub pending: u64,
     /// Their bytes.

@@ -133,6 +133,7 @@ impl Pusher {
         indices: Vec<usize>,
     ) -> BoxFuture<'a, Result<Staged, Failure>> {
         async move {
+            self.turn().await;
             let bytes = indices.iter().filter_map(|index| batch.changes.get(*index)).map(bytes_of).sum();
             let permit = self.memory.some(bytes).await;
             let bodies = source.read(self, batch, &indices).await?;

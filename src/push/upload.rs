@@ -40,6 +40,7 @@ impl Pusher {
             return Ok(Vec::new());
         };
         let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Vec::new()) };
+        self.turn().await;
         // Where all share a low rate, one file that is on the branch is worth more than many that are half there.
         let _turn = if self.target.client.is_limited() { Some(self.upload_turn.lock().await) } else { None };
         let is_resumed = signature.size >= RESUMED_MIN;

@@ -17,7 +17,7 @@ use super::pusher::Failure;
 use super::removals::Removals;
 use super::tries::Tries;
 use super::verdict::Verdict;
-use super::{Ask, PushPhase, PushStatus, Pusher, Steering};
+use super::{Ask, PushPhase, PushStatus, Pusher, Rank, Steering};
 use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::{Finished, Outlook};
@@ -52,6 +52,8 @@ pub struct PushOptions {
     pub instance: String,
     /// Requests of one batch under way at once.
     pub concurrency: usize,
+    /// Whom it lets go first.
+    pub rank: Rank,
     /// How often the branch is looked at when nothing is to be pushed.
     pub check_interval: Duration,
     /// Whether to try for ever, or to give up after some tries.
@@ -363,6 +365,7 @@ async fn stage_early(
     early: &mut Option<EarlyBatch>,
     changes: &[Change],
 ) -> Result<(), Failure> {
+    let _delivering = pusher.options.rank.enter();
     let staged = match early {
         Some(early) => pusher.stage_early(early, changes).await,
         None => {
@@ -384,6 +387,7 @@ async fn deliver_all(
     rest: Vec<Change>,
     suspects_content: bool,
 ) -> Result<(), Failed> {
+    let _delivering = pusher.options.rank.enter();
     let Some(early) = early else {
         return deliver(pusher, [set_out, rest].concat(), suspects_content).await;
     };
@@ -428,6 +432,7 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
         status.is_holding = removals.is_holding();
         // No request is under way by now, however the last one ended.
         status.hitch = None;
+        status.is_behind = false;
         status.phase = match (waits.held, tries.row()) {
             (Some(held), _) => held,
             (None, None) if waits.is_staging => PushPhase::Staging,

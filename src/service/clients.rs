@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Bandwidth, Config, Env, KeyError, Server, find_key, read_small};
 use crate::oxen::{ApiKey, Client, ClientOptions, Error, RateLimit};
 use crate::path::printable;
-use crate::push::SHARED_MIB;
+use crate::push::{SHARED_MIB, Turns};
 
 /// The bundle of a whole system is a quarter of it.
 const CA_FILE_LEN_MAX: u64 = 1 << 20;
@@ -19,6 +19,8 @@ pub struct Clients {
     env: Env,
     made: Vec<Made>,
     limits: Limits,
+    /// By the server's name.
+    turns: BTreeMap<String, Arc<Turns>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub enum ClientsError {
 impl Clients {
     /// No clients yet; keys come from `env`.
     pub fn new(env: Env) -> Self {
-        Self { env, made: Vec::new(), limits: Limits::default() }
+        Self { env, made: Vec::new(), limits: Limits::default(), turns: BTreeMap::new() }
     }
 
     /// The client of `server`, with the key as it is now, and the memory for what goes there, in MiB.
@@ -97,6 +99,11 @@ impl Clients {
 }
 
 impl Clients {
+    /// Who delivers to a server at a moment.
+    pub(super) fn turns(&mut self, server: &Server) -> Arc<Turns> {
+        Arc::clone(self.turns.entry(server.name.clone()).or_default())
+    }
+
     /// What each server's limit is and when.
     pub(super) fn limits(&mut self) -> &mut Limits {
         &mut self.limits

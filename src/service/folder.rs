@@ -15,7 +15,7 @@ use crate::oxen::{Author, Client};
 use crate::path::LocalPath;
 use crate::push::compare::Comparison;
 use crate::push::{self, worker};
-use crate::push::{Holds, PushOptions, PushReport, PushStatus, Pusher, Target};
+use crate::push::{Holds, PushOptions, PushReport, PushStatus, Pusher, Rank, Target};
 use crate::state::{FolderKey, Places, State, StateError};
 use crate::status::LiveFolder;
 
@@ -144,6 +144,7 @@ impl Shared {
             host: host(),
             instance: instance(config),
             concurrency: folder.server.concurrency.get(),
+            rank: Rank::new(clients.turns(&folder.server), folder.priority),
             check_interval: folder.rescan_interval,
             lasting,
             calls: Arc::clone(&push_calls),

@@ -122,6 +122,11 @@ impl View {
         }
     }
 
+    /// Whether the folder waits while others of a higher priority are sent.
+    pub(super) fn is_behind(&self, id: &FolderId) -> bool {
+        self.with(id, |work| work.push.borrow().is_behind).unwrap_or(false)
+    }
+
     /// Waits until the folder is in something that does not pass by itself, or is no longer at work.
     pub(super) async fn trouble(&self, id: &FolderId) {
         let Some((mut intake, mut push)) = self.with(id, |work| (work.intake.clone(), work.push.clone()))

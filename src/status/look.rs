@@ -154,6 +154,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
             since: None,
         })
         .collect();
+    report.behind = under_way.is_some() && push.is_behind;
     report.batch = under_way.map(|step| BatchReport {
         step: step.to_owned(),
         files: push.batch.files,

@@ -111,6 +111,9 @@ pub struct FolderReport {
     /// Until when, RFC 3339; none where that is until someone resumes it.
     #[serde(default)]
     pub paused_until: Option<String>,
+    /// Whether what it sends waits while a folder of a higher priority is sent.
+    #[serde(default)]
+    pub behind: bool,
     /// When its upload window opens, RFC 3339 in the machine's time zone, where it is closed.
     #[serde(default)]
     pub window_opens_at: Option<String>,

@@ -243,6 +243,7 @@ fn state(folder: &FolderReport) -> String {
         FolderState::Starting => "starting".to_owned(),
         FolderState::Scanning => "looking through the folder".to_owned(),
         FolderState::Watching => format!("watching {} directories", folder.watched_dirs),
+        FolderState::Pushing if folder.behind => "pushing, waits for folders of a higher priority".to_owned(),
         FolderState::Pushing => "pushing".to_owned(),
         FolderState::Paused => paused(folder),
         FolderState::OutsideWindow => match &folder.window_opens_at {

@@ -86,6 +86,8 @@ pub struct LivePath {
     pub intake: Option<PathStage>,
     /// How far it is there.
     pub push: Option<PushStage>,
+    /// Whether its folder waits while others of a higher priority are sent.
+    pub is_behind: bool,
 }
 
 /// All that is known of a path in one folder.
@@ -227,7 +229,12 @@ fn on_its_way(facts: &Facts, live: &LivePath) -> Option<Answer> {
             let next = trouble("what is being tried again:");
             Some((
                 "under_way",
-                "It is on its way to the server, in the batch that is being sent.".to_owned(),
+                if live.is_behind {
+                    "It is in the batch that is being sent, which waits for folders of a higher priority."
+                        .to_owned()
+                } else {
+                    "It is on its way to the server, in the batch that is being sent.".to_owned()
+                },
                 next,
             ))
         }

@@ -148,7 +148,7 @@ function updateMoving(parts, folder) {
     parts.moving.replaceChildren(el('div', 'words', ...parts.words), parts.bar);
   }
   const isMeasured = batch.files > 0;
-  set(parts.words[0], STEPS[batch.step] ?? batch.step);
+  set(parts.words[0], folder.behind ? 'Waiting for folders of a higher priority' : STEPS[batch.step] ?? batch.step);
   set(parts.words[1], isMeasured
     ? `${number(batch.files_sent)} of ${plural(batch.files, 'file')} · ${bytes(batch.bytes_sent)} of ${bytes(batch.bytes)}${rate > 0 ? ` · ${bytes(rate)}/s` : ''}`
     : '');

@@ -4,7 +4,7 @@ use crate::content::{Digests, Signature};
 use crate::folder::Inbox;
 use crate::oxen::{Author, Client, ClientOptions};
 use crate::path::{Layout, RepoPath};
-use crate::push::{PushOptions, PushStatus, Target};
+use crate::push::{PushOptions, PushStatus, Rank, Target};
 use crate::state::{BatchRow, BatchTransport, Held, Phase, PlaceKey, Places, Presence, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +124,7 @@ impl Mirror {
             host: "rig-07".to_owned(),
             instance: "a".to_owned(),
             concurrency: 1,
+            rank: Rank::new(Arc::default(), 5),
             check_interval: Duration::from_secs(3600),
             lasting: true,
             calls: Arc::default(),

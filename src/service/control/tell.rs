@@ -64,12 +64,13 @@ pub(super) async fn why(
     let mut report = begun(&config, &path);
     for (folder, local) in lies_in(&config, &path) {
         let (state, why) = controls.view.state_of(&folder.id());
+        let is_behind = controls.view.is_behind(&folder.id());
         let live = match controls.view.asks(&folder.id()) {
             Some(asks) => {
                 let (intake, push) = asks.stage_of(&local).await;
-                LivePath { folder: state.unwrap_or_default(), why, intake, push }
+                LivePath { folder: state.unwrap_or_default(), why, intake, push, is_behind }
             }
-            None => LivePath { folder: state.unwrap_or_default(), why, intake: None, push: None },
+            None => LivePath { folder: state.unwrap_or_default(), why, intake: None, push: None, is_behind },
         };
         let reader = controls.reader()?;
         let facts = facts(&folder, &local, Some(reader), Some(live)).await?;

@@ -25,6 +25,7 @@ mod page;
 mod page_key;
 mod parts;
 mod permissions;
+mod priority;
 mod proof;
 mod push;
 mod removals;
