@@ -4,6 +4,7 @@
 mod place;
 mod put;
 mod read;
+mod tree;
 mod upload;
 mod workspace;
 
