@@ -96,7 +96,7 @@ impl Pusher {
                     lost += 1;
                 }
                 // Nobody here has looked at all of what an earlier life sent.
-                Err(PartsError::Request(error)) if sent > 0 && error.reason() == Reason::HashMismatch => {
+                Err(PartsError::Request(error)) if goes_on && error.reason() == Reason::HashMismatch => {
                     self.forget_upload(change).await?;
                     lost += 1;
                 }
