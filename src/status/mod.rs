@@ -8,6 +8,8 @@ mod links;
 mod look;
 mod past;
 mod report;
+#[cfg(test)]
+mod schema;
 pub mod socket;
 mod text;
 mod timers;

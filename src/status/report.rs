@@ -11,6 +11,7 @@ use crate::state::{Reader, StateError};
 
 /// The whole report; `oxen-sync status --json` prints it. Fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// The version of the oxen-sync that made the report.
     pub version: String,
@@ -42,8 +43,9 @@ pub struct Report {
 
 /// A config that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigRefused {
-    /// When, RFC 3339.
+    /// When it was refused, RFC 3339.
     pub at: String,
     /// Every problem of it, with file, line, column and caret.
     pub problems: String,
@@ -51,6 +53,7 @@ pub struct ConfigRefused {
 
 /// The page in a browser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PageReport {
     /// Its address.
     pub url: String,
@@ -60,6 +63,7 @@ pub struct PageReport {
 
 /// What a folder is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FolderState {
     /// No service is running.
@@ -87,6 +91,7 @@ pub enum FolderState {
 
 /// One folder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FolderReport {
     /// The folder, printable.
     pub path: String,
@@ -108,7 +113,7 @@ pub struct FolderReport {
     /// Whether someone has paused it; it stays so over restarts.
     #[serde(default)]
     pub paused: bool,
-    /// Until when, RFC 3339; none where that is until someone resumes it.
+    /// Until when it is paused, RFC 3339; none where that is until someone resumes it.
     #[serde(default)]
     pub paused_until: Option<String>,
     /// Whether what it sends waits while a folder of a higher priority is sent.
@@ -126,7 +131,7 @@ pub struct FolderReport {
     pub watched_dirs: usize,
     /// Files proved to be on the branch and still in the folder.
     pub files: i64,
-    /// Their bytes.
+    /// Bytes of the files that `files` counts.
     pub bytes: i64,
     /// Files that wait: to be quiet, to be read, or for their batch.
     pub waiting: u64,
@@ -136,13 +141,13 @@ pub struct FolderReport {
     pub oldest_waiting_s: Option<u64>,
     /// Whether there is more to look at than `waiting` counts.
     pub waiting_more: bool,
-    /// Of those that wait, files that are being written to or move.
+    /// Of the files that wait, those that are being written to or move.
     pub busy: usize,
-    /// Some of these.
+    /// Some of the files that are being written to or move.
     pub busy_paths: Vec<String>,
     /// Files that are not on the branch because something is wrong with them.
     pub failed: i64,
-    /// The first of these.
+    /// The first of the files that failed.
     pub problems: Vec<ProblemReport>,
     /// How often everything was looked at since the service took the folder up: once at the start, then with each
     /// `rescan_interval` and whenever events were lost.
@@ -152,18 +157,18 @@ pub struct FolderReport {
     pub excluded: u64,
     /// Links, devices and mounts that were passed over.
     pub skipped: u64,
-    /// Some of these, each with its reason.
+    /// Some of what was passed over, each with its reason.
     pub skipped_paths: Vec<ProblemReport>,
     /// Removals that the brake of `on_delete = "mirror"` holds: the branch keeps these files until someone lets them go.
     #[serde(default)]
     pub held: u64,
-    /// Since when, RFC 3339.
+    /// Since when removals are held, RFC 3339.
     #[serde(default)]
     pub held_since: Option<String>,
-    /// Whether that was decided before all of the folder was seen; once it was, it is decided anew.
+    /// Whether `held` was decided before all of the folder was seen; once it was, it is decided anew.
     #[serde(default)]
     pub held_for_now: bool,
-    /// The command that lets them go.
+    /// The command that lets the held removals go.
     #[serde(default)]
     pub release_command: Option<String>,
     /// The directory of the branch with the most files, where these are so many that each new one is slow, and what to do.
@@ -191,6 +196,7 @@ pub struct FolderReport {
 
 /// What was done for a folder since the service took it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DoneReport {
     /// Commits proved.
     pub commits: u64,
@@ -206,6 +212,7 @@ pub struct DoneReport {
 
 /// A path that is not on the branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProblemReport {
     /// Relative to the folder, printable.
     pub path: String,
@@ -213,12 +220,13 @@ pub struct ProblemReport {
     pub kind: String,
     /// What is wrong and what to do.
     pub reason: String,
-    /// Since when, RFC 3339.
+    /// Since when it is so, RFC 3339.
     pub since: Option<String>,
 }
 
 /// A directory of the branch with very many files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CrowdedReport {
     /// Its path on the branch, printable; empty for the root.
     pub dir: String,
@@ -230,12 +238,13 @@ pub struct CrowdedReport {
 
 /// A batch on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchReport {
     /// `connecting`, `recovering`, `listing`, `staging`, `committing` or `proving`.
     pub step: String,
     /// Changes in it.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of all files in it.
     pub bytes: u64,
     /// Changes sent.
     pub files_sent: u64,
@@ -245,6 +254,7 @@ pub struct BatchReport {
 
 /// A commit that was made and proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CommitReport {
     /// Oxen's id.
     pub id: String,
@@ -263,6 +273,7 @@ pub struct CommitReport {
 
 /// What the next try waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RetryReport {
     /// Tries that failed in a row.
     pub attempts: u32,

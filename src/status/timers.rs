@@ -18,6 +18,7 @@ pub const CONFIG_POLL: Duration = Duration::from_secs(30);
 
 /// Something that is done again and again, whatever happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimerReport {
     /// What is done.
     pub what: String,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use oxen_sync::oxen::Op;
 use oxen_sync::status::{FolderState, Report, TimerReport};
+use serde_json::Value;
 
 use super::on_both;
 use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
+use crate::support::schema::check_report;
 use crate::support::site::Site;
 
 on_both! {
@@ -160,7 +162,9 @@ async fn status_knows_what_stands_while_nothing_runs(site: &Arc<Site>) {
     let json = async |rig: &Rig| -> Report {
         let said = rig.run(&["status".as_ref(), "--json".as_ref()]).await;
         assert_eq!(said.code, Some(0), "{said:?}");
-        serde_json::from_str(&said.out).unwrap()
+        let said: Value = serde_json::from_str(&said.out).unwrap();
+        check_report(&said).unwrap();
+        serde_json::from_value(said).unwrap()
     };
     let report = json(&rig).await;
     assert!(!report.running && report.folders.len() == 1, "{report:#?}");

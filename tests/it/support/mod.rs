@@ -7,6 +7,7 @@ pub(crate) mod oracle;
 pub(crate) mod process;
 pub(crate) mod real;
 pub(crate) mod rig;
+pub(crate) mod schema;
 pub(crate) mod secure;
 pub(crate) mod site;
 pub(crate) mod tree;

@@ -9,16 +9,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use oxen_sync::control::Client;
 use oxen_sync::oxen::{BranchName, RepoName};
 use oxen_sync::path::{Layout, Place};
 use oxen_sync::status::{FolderReport, FolderState, Report, socket};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::Ledger;
 use super::oracle::Oracle;
 use super::process::Process;
+use super::schema::check_report;
 use super::site::{Site, branch};
 use super::tree::{Tree, differences, folder_tree, on_branch};
 
@@ -313,8 +316,15 @@ impl Rig {
     }
 
     /// What the running service says of itself; `None` where none runs, or not yet.
+    ///
+    /// # Panics
+    /// Where it is not as its schema says.
     pub(crate) async fn status(&self) -> Option<Report> {
-        socket::fetch(&self.state_dir).await.expect("the service reports")
+        let client =
+            Client::connect(&socket::path(&self.state_dir)).await.expect("the service lets us in")?;
+        let report: Value = client.get("/status").await.expect("the service reports");
+        check_report(&report).unwrap_or_else(|wrong| panic!("{wrong}: {report:#}"));
+        Some(serde_json::from_value(report).expect("it is a report"))
     }
 
     /// The first folder of the running service's report.
