@@ -9,6 +9,7 @@
 #[doc = "[robot]: crate::guide::robot"]
 #[doc = "[nas]: crate::guide::nas"]
 #[doc = "[many_rigs]: crate::guide::many_rigs"]
+#[doc = "[metrics]: crate::guide::metrics"]
 #[doc = "[commands]: crate::guide::commands"]
 #[doc = "[promises]: crate::guide::promises"]
 #[doc = ""]
@@ -29,6 +30,9 @@ pub mod nas {}
 
 #[doc = include_str!("many_rigs.md")]
 pub mod many_rigs {}
+
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
 
 #[doc = include_str!("commands.md")]
 pub mod commands {}

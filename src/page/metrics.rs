@@ -15,7 +15,9 @@ type OfFolder = (&'static str, &'static str, fn(&FolderReport) -> Option<f64>);
 
 const GAUGES: &[OfFolder] = &[
     ("folder_files", "Files proved to be on the branch and still in the folder.", |f| Some(f.files as f64)),
-    ("folder_bytes", "Their bytes.", |f| Some(f.bytes as f64)),
+    ("folder_bytes", "Bytes of the files proved to be on the branch and still in the folder.", |f| {
+        Some(f.bytes as f64)
+    }),
     ("folder_files_waiting", "Files that wait to be quiet, to be read or to be committed.", |f| {
         Some(f.waiting as f64)
     }),
@@ -43,9 +45,13 @@ const GAUGES: &[OfFolder] = &[
 
 const COUNTERS: &[OfFolder] = &[
     ("commits_total", "Commits that were made and proved.", |f| f.done.map(|done| done.commits as f64)),
-    ("pushed_files_total", "Files in these commits.", |f| f.done.map(|done| done.files as f64)),
-    ("pushed_bytes_total", "Bytes of these files.", |f| f.done.map(|done| done.bytes as f64)),
-    ("removed_files_total", "Files that these commits removed.", |f| f.done.map(|done| done.removed as f64)),
+    ("pushed_files_total", "Files that commits put on the branch.", |f| f.done.map(|done| done.files as f64)),
+    ("pushed_bytes_total", "Bytes of the files that commits put on the branch.", |f| {
+        f.done.map(|done| done.bytes as f64)
+    }),
+    ("removed_files_total", "Files that commits removed from the branch.", |f| {
+        f.done.map(|done| done.removed as f64)
+    }),
     ("retries_total", "Tries to push that failed; each is followed by another.", |f| {
         f.done.map(|done| done.failed_tries as f64)
     }),
@@ -157,12 +163,12 @@ impl Exposition {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::status::{CommitReport, DoneReport, RetryReport};
     use std::collections::BTreeSet;
 
-    fn report() -> Report {
+    pub(in crate::page) fn report() -> Report {
         let commit = CommitReport {
             id: "c".to_owned(),
             url: None,

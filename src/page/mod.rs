@@ -17,6 +17,8 @@ mod guard;
 mod history;
 mod listen;
 mod metrics;
+#[cfg(test)]
+mod metrics_guide;
 mod process;
 mod reports;
 mod server;

@@ -29,7 +29,7 @@ macro_rules! pages {
     };
 }
 
-pages! { tutorial, camera, microscope, robot, nas, many_rigs, commands, promises }
+pages! { tutorial, camera, microscope, robot, nas, many_rigs, metrics, commands, promises }
 
 fn file_of(page: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide").join(page).with_extension("md")
