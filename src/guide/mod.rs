@@ -1,7 +1,8 @@
-//! How to use oxen-sync: a tutorial, how-to pages for each kind of rig, the reference, and why it can be trusted.
+//! How to use oxen-sync: a tutorial, how-to pages for each kind of rig and for watching it, the reference, and why it can be
+//! trusted.
 //!
 //! Each block of commands in these pages is run by a test against the real server, and what they print is what the test saw
-//! (`tests/it/guide.rs`).
+//! (`tests/it/guide`).
 
 // The first definition of a link counts: here they lead to these pages, and in the file to the files beside it.
 #[doc = "[camera]: crate::guide::camera"]
@@ -9,6 +10,7 @@
 #[doc = "[robot]: crate::guide::robot"]
 #[doc = "[nas]: crate::guide::nas"]
 #[doc = "[many_rigs]: crate::guide::many_rigs"]
+#[doc = "[watch]: crate::guide::watch"]
 #[doc = "[metrics]: crate::guide::metrics"]
 #[doc = "[commands]: crate::guide::commands"]
 #[doc = "[promises]: crate::guide::promises"]
@@ -31,6 +33,13 @@ pub mod nas {}
 #[doc = include_str!("many_rigs.md")]
 pub mod many_rigs {}
 
+#[doc = "[metrics]: crate::guide::metrics"]
+#[doc = ""]
+#[doc = include_str!("watch.md")]
+pub mod watch {}
+
+#[doc = "[watch]: crate::guide::watch"]
+#[doc = ""]
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
 

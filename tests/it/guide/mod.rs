@@ -29,7 +29,7 @@ macro_rules! pages {
     };
 }
 
-pages! { tutorial, camera, microscope, robot, nas, many_rigs, metrics, commands, promises }
+pages! { tutorial, camera, microscope, robot, nas, many_rigs, watch, metrics, commands, promises }
 
 fn file_of(page: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide").join(page).with_extension("md")
@@ -86,6 +86,24 @@ fn every_page_is_tried() {
     assert_eq!(pages, known);
     let map = fs::read_to_string(dir.with_file_name("mod.rs")).unwrap();
     assert!(PAGES.iter().all(|page| map.contains(&format!("include_str!(\"{page}.md\")"))), "{map}");
+}
+
+/// Every alert has its row on the page about watching: with how bad it is, and after how long it comes.
+#[test]
+fn every_alert_is_in_the_guide() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus-alerts.yml");
+    let rules = fs::read_to_string(rules).unwrap();
+    let page = fs::read_to_string(file_of("watch")).unwrap();
+    let mut known = Vec::new();
+    for rule in rules.split("- alert: ").skip(1) {
+        let of = |key: &str| rule.split_once(key).unwrap().1.lines().next().unwrap();
+        let name = rule.lines().next().unwrap();
+        let row = format!("| `{name}` | {} | {} |", of(" severity: "), of(" for: "));
+        assert!(page.contains(&row), "watch.md has no row {row}");
+        known.push(name);
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `OxenSync")).count();
+    assert!(rows == known.len() && rows > 5, "{known:?}");
 }
 
 /// Every command of the program has its place in the page of commands.

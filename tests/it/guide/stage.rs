@@ -1,6 +1,7 @@
 //! What the reader of a page has: a home, some data, a server, a config.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -8,9 +9,15 @@ use tempfile::TempDir;
 /// The server of the pages.
 const URL: &str = "http://localhost:3000";
 
+/// Where the page for a browser listens, as the guide has it.
+const LISTEN: &str = "127.0.0.1:7710";
+/// Where the files of the system are that a reader writes.
+const ETC: &str = "/etc/oxen-sync/";
+
 pub(super) struct Stage {
     dir: TempDir,
     url: String,
+    listen: String,
 }
 
 fn text_of(path: &Path) -> String {
@@ -22,6 +29,8 @@ impl Stage {
         let stage = Self {
             dir: TempDir::with_prefix("oxen-sync-guide-").unwrap(),
             url: url.trim_end_matches('/').to_owned(),
+            // An address that nobody has at this moment.
+            listen: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string(),
         };
         fs::create_dir_all(stage.home()).unwrap();
         match page {
@@ -55,6 +64,18 @@ impl Stage {
                 "rig.toml",
                 "path = \"/data/nas\"\nrepo = \"lab/archive\"\nremote_dir = \"nas\"\nsettle.quiet = \"1m\"\n",
             ),
+            "watch" => {
+                stage.config(
+                    "rig.toml",
+                    &format!(
+                        "path = \"/data/camera\"\nrepo = \"lab/cells\"\nremote_dir = \"camera\"\n\n\
+                         [page]\nlisten = \"{LISTEN}\"\nkey_file = \"{ETC}page-key\"\n"
+                    ),
+                );
+                stage.write("data/camera/run-1/image-001.tif", "a first image\n");
+                stage.write("data/camera/run-1/image-002.tif", "a second image\n");
+                fs::create_dir_all(stage.there(ETC)).unwrap();
+            }
             "many_rigs" => {
                 for rig in ["rig-1", "rig-2"] {
                     stage.config(
@@ -82,6 +103,11 @@ impl Stage {
 
     pub(super) fn home(&self) -> PathBuf {
         self.root().join("home")
+    }
+
+    /// A path of a page, as it is here.
+    fn there(&self, path: &str) -> String {
+        format!("{}{path}", text_of(self.root()))
     }
 
     fn write(&self, path: &str, content: &str) {
@@ -119,7 +145,10 @@ impl Stage {
 
     /// What a page says, as it is here.
     pub(super) fn typed(&self, text: &str) -> String {
-        text.replace("/data/", &format!("{}/data/", text_of(self.root()))).replace(URL, &self.url)
+        text.replace("/data/", &self.there("/data/"))
+            .replace(ETC, &self.there(ETC))
+            .replace(URL, &self.url)
+            .replace(LISTEN, &self.listen)
     }
 
     /// What is printed here, as a page says it.
@@ -129,5 +158,6 @@ impl Stage {
             .replace(&format!("{home}/"), "")
             .replace(&text_of(self.root()), "")
             .replace(&self.url, URL)
+            .replace(&self.listen, LISTEN)
     }
 }
