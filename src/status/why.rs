@@ -135,6 +135,9 @@ fn answer(facts: &Facts) -> Answer {
                 "to push it, take that pattern out, or add one with \"!\" behind it that takes it back"
             }
             LeftOut::NotIncluded => "to push it, add a pattern to include in the config",
+            LeftOut::TakingOff => {
+                "the service gives it its own name back when it starts; if that is long ago, rename it yourself"
+            }
         };
         return ("left_out", format!("It is left out: {left_out}."), Some(next.to_owned()));
     }
