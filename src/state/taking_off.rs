@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::files::{FILE_COLUMNS, file_row, split};
 use super::{FileRow, FolderKey, Presence, Reader, State, StateError};
 use crate::content::Signature;
+use crate::fault_point::{Point, passed};
 use crate::path::LocalPath;
 
 /// Made where it is missing; it changes nothing that is read.
@@ -132,6 +133,7 @@ impl State {
             }
             Ok(begun)
         })?;
+        passed(Point::TakingOffNoted);
         Ok(begun)
     }
 

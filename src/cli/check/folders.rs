@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rustix::fs::Access;
 
 use super::{Finding, Level, may};
 use crate::blocking::joined;
-use crate::config::{Config, Folder};
+use crate::config::{Config, Folder, TakeOff, show_duration};
 use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
 use crate::folder::Filter;
 use crate::oxen::CROWDED_DIR_FILES;
@@ -93,10 +93,52 @@ fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
                 );
                 finding(Level::Warning, detail)
             });
-            ([reading].into_iter().chain(passed_by).chain(crowded).collect(), dirs, files)
+            let taken_off = after_push(folder, calls).map(|(level, detail)| finding(level, detail));
+            let findings = [reading].into_iter().chain(passed_by).chain(crowded).chain(taken_off);
+            (findings.collect(), dirs, files)
         }
     };
     FolderFound { findings, dirs, files, real_path }
+}
+
+/// What becomes of files after they were pushed, and whether that can be done.
+fn after_push(folder: &Folder, calls: &Arc<Calls>) -> Option<(Level, String)> {
+    let what = match &folder.after_push.action {
+        TakeOff::Keep => return None,
+        TakeOff::Delete => "deleted here".to_owned(),
+        TakeOff::Move(to) => format!("moved below {}", printable(to)),
+    };
+    let age = show_duration(folder.after_push.min_age);
+    Some(match can_take_off(folder, calls) {
+        Ok(()) => (
+            Level::Ok,
+            format!("files are {what} {age} after they were proved to be on the branch (after_push)"),
+        ),
+        Err(reason) => (
+            Level::Failure,
+            format!("files are to be {what} after they were pushed, and cannot be: {reason}"),
+        ),
+    })
+}
+
+fn can_take_off(folder: &Folder, calls: &Arc<Calls>) -> Result<(), String> {
+    let open = |path: &Path| {
+        let shown = printable(path);
+        let root = RootDir::open_counted(path, calls)
+            .map_err(|error| format!("{shown} cannot be opened: {}", OpenError::from(error)))?;
+        match root.may_change(&LocalPath::root()) {
+            true => Ok(root),
+            false => {
+                Err(format!("{shown} may not be written to; let the user that runs oxen-sync write there"))
+            }
+        }
+    };
+    let root = open(&folder.path)?;
+    let TakeOff::Move(to) = &folder.after_push.action else { return Ok(()) };
+    if open(to)?.id().device != root.id().device {
+        return Err(format!("{} lies on another filesystem than the folder", printable(to)));
+    }
+    Ok(())
 }
 
 /// What a run would find in a folder.
