@@ -191,6 +191,19 @@ impl State {
         Ok(paths.iter().filter_map(|path| LocalPath::from_bytes(path)).collect())
     }
 
+    /// Whether the file with this signature was taken off.
+    ///
+    /// # Errors
+    /// SQLite says no.
+    pub fn was_taken_off(
+        &self,
+        folder: FolderKey,
+        path: &LocalPath,
+        signature: &Signature,
+    ) -> Result<bool, StateError> {
+        Ok(taken_off(&self.lock(), folder, path, signature)?.is_some())
+    }
+
     /// Has a file read once more although its signature is as it was: its bytes are others.
     ///
     /// # Errors
@@ -220,15 +233,23 @@ impl Reader {
         if !has_table(&self.connection)? {
             return Ok(None);
         }
-        let mut statement = self.connection.prepare_cached(
-            "SELECT moved_to, at_ms FROM taken_off
-             WHERE folder = ?1 AND path = ?2 AND ctime_ns = ?3 AND inode = ?4 AND under_way = 0",
-        )?;
-        let keys = params![folder.0, path.as_bytes(), signature.ctime_ns, signature.inode.cast_signed()];
-        let found =
-            statement.query_row(keys, |row| Ok(TakenOff { moved_to: row.get(0)?, at_ms: row.get(1)? }));
-        Ok(found.optional()?)
+        Ok(taken_off(&self.connection, folder, path, signature)?)
     }
+}
+
+fn taken_off(
+    connection: &Connection,
+    folder: FolderKey,
+    path: &LocalPath,
+    signature: &Signature,
+) -> rusqlite::Result<Option<TakenOff>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT moved_to, at_ms FROM taken_off
+         WHERE folder = ?1 AND path = ?2 AND ctime_ns = ?3 AND inode = ?4 AND under_way = 0",
+    )?;
+    let keys = params![folder.0, path.as_bytes(), signature.ctime_ns, signature.inode.cast_signed()];
+    let found = statement.query_row(keys, |row| Ok(TakenOff { moved_to: row.get(0)?, at_ms: row.get(1)? }));
+    found.optional()
 }
 
 /// Whoever only reads may read a database that no service of this version has opened yet.
@@ -343,5 +364,7 @@ mod tests {
             |path: &str, inode| reader.taken_off(folder, &local(path), &signature(inode)).unwrap();
         assert_eq!(taken_off("a", 1), Some(TakenOff { moved_to: Some("/p".to_owned()), at_ms: 7 }));
         assert_eq!((taken_off("a", 2), taken_off("b", 1)), (None, None));
+        let was = |path: &str| state.was_taken_off(folder, &local(path), &signature(1)).unwrap();
+        assert_eq!((was("a"), was("b")), (true, false));
     }
 }
