@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::root::kind_of;
 use super::{EntryKind, OpenError, OpenFile, RootDir, Signature};
@@ -21,16 +20,17 @@ const PREFIX: &[u8] = b".oxen-sync-taking-off.";
 /// The longest name of a file, in bytes.
 const NAME_LEN_MAX: usize = 255;
 
-/// The name that a file called `name` has while it is being taken off: always the same, so that it is found after a crash.
-/// It ends with the file's own name, so that a person knows it again, unless that is too long.
-pub fn apart_name(name: &OsStr) -> OsString {
-    let mut apart = PREFIX.to_vec();
-    if PREFIX.len() + name.len() <= NAME_LEN_MAX {
-        apart.extend_from_slice(name.as_bytes());
-    } else {
-        apart.extend_from_slice(format!("{:032x}", xxh3_128(name.as_bytes())).as_bytes());
-    }
-    OsStr::from_bytes(&apart).to_os_string()
+/// The name that a file called `name` has while it is being taken off: always the same, and with the file's own name in it,
+/// so that it is found and put back even when nothing is remembered. `None` where that would be too long for a name.
+pub fn apart_name(name: &OsStr) -> Option<OsString> {
+    let apart = [PREFIX, name.as_bytes()].concat();
+    (apart.len() <= NAME_LEN_MAX).then(|| OsStr::from_bytes(&apart).to_os_string())
+}
+
+/// The own name of a file that is called `apart` while it is being taken off; `None` for a file of any other name.
+pub fn own_name(apart: &OsStr) -> Option<&OsStr> {
+    let own = apart.as_bytes().strip_prefix(PREFIX)?;
+    (!matches!(own, b"" | b"." | b"..")).then(|| OsStr::from_bytes(own))
 }
 
 /// Whether a file of this name is one that is being taken off. It is never pushed.
@@ -53,6 +53,8 @@ pub enum PutBack {
 #[derive(Debug)]
 pub struct Apart<'a> {
     root: &'a RootDir,
+    /// Where it stands by that name, in the folder.
+    at: LocalPath,
     dir: OwnedFd,
     name: OsString,
     apart: OsString,
@@ -72,11 +74,14 @@ impl RootDir {
     }
 
     /// Whether files in the directory `dir` may be given other names, and be deleted.
-    pub fn may_change(&self, dir: &LocalPath) -> bool {
+    ///
+    /// # Errors
+    /// They may not, as the kernel says.
+    pub fn may_change(&self, dir: &LocalPath) -> Result<(), OpenError> {
         let _call = self.calls().begin();
-        let Ok(dir) = self.descend(dir, OFlags::PATH | OFlags::DIRECTORY) else { return false };
+        let dir = self.descend(dir, OFlags::PATH | OFlags::DIRECTORY)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&dir, ".", access, AtFlags::EACCESS).is_ok()
+        Ok(rustix::fs::accessat(&dir, ".", access, AtFlags::EACCESS)?)
     }
 
     /// The file that an earlier life gave that name may be.
@@ -85,7 +90,8 @@ impl RootDir {
         let parent = path.parent().ok_or(OpenError::NotAFile)?;
         let dir = self.descend(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
         let name = path.name().to_os_string();
-        Ok(Apart { root: self, dir, apart: apart_name(&name), name })
+        let apart = apart_name(&name).ok_or(OpenError::Io(Errno::NAMETOOLONG.into()))?;
+        Ok(Apart { root: self, at: parent.join(&apart), dir, apart, name })
     }
 
     /// Puts back what an earlier life left under the name that nobody else knows.
@@ -100,11 +106,12 @@ impl RootDir {
         }
     }
 
-    /// The directory `path` below this one, made where it is missing, with those above it.
+    /// The directory `path` below this one, made where it is missing, with those above it. A directory that is made may be
+    /// entered by those who may enter the one of the same path in `like`.
     ///
     /// # Errors
     /// As the kernel says, also where something else stands in its place.
-    pub fn make_dir(&self, path: &LocalPath) -> Result<OwnedFd, OpenError> {
+    pub fn make_dir(&self, path: &LocalPath, like: &Self) -> Result<OwnedFd, OpenError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self.descend(path, flags) {
             Err(OpenError::Gone) => {}
@@ -112,9 +119,16 @@ impl RootDir {
         }
         let _call = self.calls().begin();
         let mut dir = self.descend(&LocalPath::root(), flags)?;
+        let mut at = LocalPath::root();
         for segment in path.as_path() {
+            at = at.join(segment);
             match rustix::fs::mkdirat(&dir, segment, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                // Whatever the umask of a service is: files that nobody can come to any more are as good as lost.
+                Ok(()) => {
+                    let mode = rustix::fs::fstat(like.descend(&at, flags)?)?.st_mode & 0o777;
+                    rustix::fs::chmodat(&dir, segment, Mode::from_raw_mode(mode | 0o700), AtFlags::empty())?;
+                }
+                Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
             dir =
@@ -125,22 +139,19 @@ impl RootDir {
 }
 
 impl Apart<'_> {
-    /// Whether it is the file that `opened` holds open, with the size, time and number of `known`; then its signature by
-    /// now, which a rename gives another `ctime`.
+    /// Whether it is the file that `opened` holds open, of the size and time of `known`, and still stands in the folder: its
+    /// directory may have been moved elsewhere, by somebody who wants the file there.
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn is(&self, opened: &OpenFile, known: &Signature) -> io::Result<Option<Signature>> {
+    pub fn is(&self, opened: &OpenFile, known: &Signature) -> Result<bool, OpenError> {
         let _call = self.root.calls().begin();
-        let found = rustix::fs::statat(&self.dir, &self.apart, AtFlags::SYMLINK_NOFOLLOW)?;
+        let found = rustix::fs::fstat(self.root.descend(&self.at, OFlags::PATH)?)?;
         let held = rustix::fs::fstat(&opened.file)?;
-        let same = (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino);
-        Ok(match kind_of(&found) {
-            EntryKind::File(by_now) if same && Signature { ctime_ns: known.ctime_ns, ..by_now } == *known => {
-                Some(by_now)
-            }
-            _ => None,
-        })
+        // Its `ctime` is that of the rename by now.
+        Ok((found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+            && matches!(kind_of(&found), EntryKind::File(by_now)
+                if Signature { ctime_ns: known.ctime_ns, ..by_now } == *known))
     }
 
     /// Deletes it.
@@ -221,8 +232,7 @@ mod tests {
         let opened = root.open_file(&local("d/f")).unwrap();
         let apart = root.set_apart(&local("d/f")).unwrap();
         assert!(!dir.path().join("d/f").exists());
-        let by_now = apart.is(&opened, &opened.signature).unwrap().unwrap();
-        assert_eq!(by_now.inode, opened.signature.inode);
+        assert!(apart.is(&opened, &opened.signature).unwrap());
         assert_eq!(apart.put_back().unwrap(), PutBack::Done);
         assert_eq!(root.put_back(&local("d/f")).unwrap(), PutBack::Gone);
         assert_eq!(fs::read(dir.path().join("d/f")).unwrap(), b"1");
@@ -239,12 +249,12 @@ mod tests {
         fs::write(dir.path().join("new"), "1").unwrap();
         fs::rename(dir.path().join("new"), dir.path().join("d/f")).unwrap();
         let apart = root.set_apart(&local("d/f")).unwrap();
-        assert_eq!(apart.is(&opened, &opened.signature).unwrap(), None);
+        assert!(!apart.is(&opened, &opened.signature).unwrap());
         // And one that came meanwhile is not replaced.
         fs::write(dir.path().join("d/f"), "2").unwrap();
         assert_eq!(apart.put_back().unwrap(), PutBack::Taken);
         assert_eq!(fs::read(dir.path().join("d/f")).unwrap(), b"2");
-        assert_eq!(fs::read(dir.path().join("d").join(apart_name("f".as_ref()))).unwrap(), b"1");
+        assert_eq!(fs::read(dir.path().join("d").join(apart_name("f".as_ref()).unwrap())).unwrap(), b"1");
         assert!(
             matches!(root.set_apart(&local("d/f")), Err(OpenError::Io(_))),
             "nor is what an earlier life left"
@@ -256,25 +266,52 @@ mod tests {
         let (dir, root) = folder();
         let pushed = tempfile::tempdir_in(dir.path()).unwrap();
         let to = RootDir::open(pushed.path()).unwrap();
-        let there = to.make_dir(&local("d")).unwrap();
+        let there = to.make_dir(&local("d"), &root).unwrap();
         assert!(!is_taken(&there, "f".as_ref()).unwrap());
         assert!(root.set_apart(&local("d/f")).unwrap().move_to(&there).unwrap());
         assert_eq!(fs::read(pushed.path().join("d/f")).unwrap(), b"1");
         fs::write(dir.path().join("d/f"), "2").unwrap();
         let apart = root.set_apart(&local("d/f")).unwrap();
-        assert!(!apart.move_to(&to.make_dir(&local("d")).unwrap()).unwrap());
+        assert!(!apart.move_to(&to.make_dir(&local("d"), &root).unwrap()).unwrap());
         assert_eq!(apart.put_back().unwrap(), PutBack::Done);
         assert_eq!(fs::read(pushed.path().join("d/f")).unwrap(), b"1");
         std::os::unix::fs::symlink(dir.path(), pushed.path().join("link")).unwrap();
-        assert!(to.make_dir(&local("link/x")).is_err(), "a link leads nowhere");
+        assert!(to.make_dir(&local("link/x"), &root).is_err(), "a link leads nowhere");
     }
 
     #[test]
-    fn the_name_apart_says_whose_it_is_and_is_never_too_long() {
-        assert_eq!(apart_name("a.tif".as_ref()), ".oxen-sync-taking-off.a.tif");
-        let long = "x".repeat(255);
-        let apart = apart_name(long.as_ref());
-        assert!(apart.len() <= 255 && is_apart(&apart) && !is_apart(long.as_ref()));
-        assert_ne!(apart, apart_name(format!("{}y", "x".repeat(254)).as_ref()));
+    fn a_file_whose_directory_went_elsewhere_is_not_the_folders_any_more() {
+        let (dir, root) = folder();
+        let opened = root.open_file(&local("d/f")).unwrap();
+        let apart = root.set_apart(&local("d/f")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(dir.path().join("d"), elsewhere.path().join("d")).unwrap();
+        assert!(matches!(apart.is(&opened, &opened.signature), Err(OpenError::Gone)));
+        assert_eq!(apart.put_back().unwrap(), PutBack::Done);
+        assert_eq!(fs::read(elsewhere.path().join("d/f")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn whoever_may_enter_a_directory_may_enter_the_one_that_is_made_after_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, root) = folder();
+        fs::set_permissions(dir.path().join("d"), fs::Permissions::from_mode(0o775)).unwrap();
+        let pushed = tempfile::tempdir().unwrap();
+        RootDir::open(pushed.path()).unwrap().make_dir(&local("d"), &root).unwrap();
+        assert_eq!(fs::metadata(pushed.path().join("d")).unwrap().permissions().mode() & 0o777, 0o775);
+    }
+
+    #[test]
+    fn the_name_apart_says_whose_it_is() {
+        let apart = apart_name("a.tif".as_ref()).unwrap();
+        assert_eq!(apart, ".oxen-sync-taking-off.a.tif");
+        assert_eq!(own_name(&apart), Some("a.tif".as_ref()));
+        assert!(is_apart(&apart) && !is_apart("a.tif".as_ref()));
+        for other in ["a.tif", ".oxen-sync-taking-off.", ".oxen-sync-taking-off..."] {
+            assert_eq!(own_name(other.as_ref()), None, "{other}");
+        }
+        let longest = "x".repeat(NAME_LEN_MAX - PREFIX.len());
+        assert!(apart_name(longest.as_ref()).is_some());
+        assert_eq!(apart_name(format!("{longest}x").as_ref()), None);
     }
 }

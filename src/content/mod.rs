@@ -14,7 +14,7 @@ mod open_file;
 mod root;
 mod signature;
 
-pub use apart::{Apart, PutBack, apart_name, is_apart, is_taken};
+pub use apart::{Apart, PutBack, apart_name, is_apart, is_taken, own_name};
 pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use dir_entries::{DirEntries, DirEntry};

@@ -145,6 +145,11 @@ impl Filter {
         self.excluded(dir, true)
     }
 
+    /// Whether the file says itself what is left out.
+    pub fn is_ignore_file(file: &LocalPath) -> bool {
+        file.as_path() == Path::new(IGNORE_FILE)
+    }
+
     /// Whether the file is left out.
     pub fn excludes_file(&self, file: &LocalPath) -> bool {
         is_apart(file.name()) || self.excluded(file, false) || self.is_not_included(file)
@@ -300,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_is_being_taken_off_is_left_out_whatever_a_pattern_says() {
-        let name = crate::content::apart_name("a.tif".as_ref());
+        let name = crate::content::apart_name("a.tif".as_ref()).unwrap();
         let filter = Filter::new(["!.oxen-sync*"], ["*.tif"], "!*\n").unwrap();
         let path = local("d").join(&name);
         assert!(filter.excludes_file(&path) && filter.excludes_file_in(&local("d"), &name));

@@ -21,6 +21,10 @@ pub enum Stays {
     Altered,
     /// A program has it open for writing.
     Busy,
+    /// The kernel does not say whether one has.
+    Unsure,
+    /// Its name is too long to be given another one for a moment.
+    LongName,
     /// Patterns leave it out by now, so it is none of ours.
     LeftOut,
     /// The branch does not hold this content at its place any more.
@@ -38,6 +42,11 @@ impl Stays {
     pub fn to_be_told(self) -> Option<&'static str> {
         match self {
             Self::Changed | Self::Altered | Self::Busy | Self::LeftOut => None,
+            Self::Unsure => Some(
+                "the kernel does not tell whether a program writes to them; let oxen-sync run as their owner or with \
+                 CAP_LEASE, as its unit does",
+            ),
+            Self::LongName => Some("their names have more than 233 bytes; rename them"),
             Self::NotOnBranch => {
                 Some("the branch does not hold them as they are here any more, so they are the only copy")
             }
@@ -51,6 +60,14 @@ impl Stays {
     }
 }
 
+/// Why nothing goes from a folder on a filesystem of this name.
+pub fn remote(filesystem: &str) -> String {
+    format!(
+        "it lies on {filesystem}, where nobody here knows whether another machine or program writes to a file; run \
+         oxen-sync on the machine that has the disk, or write after_push.do = \"keep\""
+    )
+}
+
 /// How often files are looked for that may go, at the most: a tenth of the time for which they stay, up to ten minutes.
 pub fn interval(min_age: Duration) -> Duration {
     (min_age / 10).clamp(INTERVAL_MIN, INTERVAL_MAX)
@@ -62,27 +79,27 @@ pub fn rest(min_age: Duration, spent: Duration) -> Duration {
     interval(min_age).max(spent.saturating_mul(REST))
 }
 
-/// Whether a row says that its file may go: we put it on the branch and compared it there at least `min_age` ago, and have
-/// seen nothing else of it since. A clock that was set back makes a file younger and never older.
+/// Whether a row says that its file may go: we put it on the branch and compared it there at least `min_age` ago, and for
+/// as long nothing has happened to it here. One that was brought back, to be worked with, is as young as that. A clock that
+/// was set back makes a file younger and never older.
 pub fn may_go(row: &FileRow, min_age: Duration, now_ms: i64) -> bool {
     let Some(pushed_ms) = row.pushed_ms.filter(|_| row.commit_id.is_some()) else { return false };
-    let age_ms = u64::try_from(now_ms.saturating_sub(pushed_ms)).unwrap_or(0);
+    let Some(signature) = row.known.signature else { return false };
+    let changed_ms = signature.ctime_ns.div_euclid(1_000_000);
+    let age_ms = u64::try_from(now_ms.saturating_sub(pushed_ms.max(changed_ms))).unwrap_or(0);
     row.is_proved()
         && !row.known.racy
-        && row.known.signature.is_some_and(|signature| signature.size == row.size)
+        && signature.size == row.size
         && u128::from(age_ms) >= min_age.as_millis()
 }
 
-/// Whether a file that is `here` now, and was read anew, keeps from going what its row says.
+/// Whether a file that is `here` now, and was read anew, is what its row says.
 ///
 /// # Errors
 /// Why it stays.
-pub fn holds_here(row: &FileRow, here: &Signature, has_writer: bool, read: &Hashed) -> Result<(), Stays> {
+pub fn holds_here(row: &FileRow, here: &Signature, read: &Hashed) -> Result<(), Stays> {
     if row.known.signature != Some(*here) || read.signature != *here {
         return Err(Stays::Changed);
-    }
-    if has_writer {
-        return Err(Stays::Busy);
     }
     match row.sha256.is_some() && row.holds(read.signature.size, &read.digests) {
         true => Ok(()),
@@ -135,6 +152,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_brought_back_is_as_young_as_that() {
+        let day_ms = 24 * 3_600_000;
+        let signature = Signature { ctime_ns: 5 * day_ms * 1_000_000, ..HERE };
+        let back = FileRow { known: KnownFile { signature: Some(signature), ..row().known }, ..row() };
+        for (now_ms, goes) in [(5 * day_ms, false), (6 * day_ms - 1, false), (6 * day_ms, true)] {
+            assert_eq!(may_go(&back, DAY, now_ms), goes, "{now_ms}");
+        }
+    }
+
+    #[test]
     fn what_is_not_proved_or_not_sure_never_goes() {
         let known = row().known;
         let others = [
@@ -156,8 +183,7 @@ mod tests {
 
     #[test]
     fn any_difference_keeps_a_file_here() {
-        assert_eq!(holds_here(&row(), &HERE, false, &read()), Ok(()));
-        assert_eq!(holds_here(&row(), &HERE, true, &read()), Err(Stays::Busy));
+        assert_eq!(holds_here(&row(), &HERE, &read()), Ok(()));
         for other in [
             Signature { size: 4, ..HERE },
             Signature { mtime_ns: 0, ..HERE },
@@ -165,19 +191,19 @@ mod tests {
             Signature { inode: 0, ..HERE },
         ] {
             assert_eq!(
-                holds_here(&row(), &other, false, &Hashed { signature: other, ..read() }),
+                holds_here(&row(), &other, &Hashed { signature: other, ..read() }),
                 Err(Stays::Changed)
             );
             assert_eq!(
-                holds_here(&row(), &HERE, false, &Hashed { signature: other, ..read() }),
+                holds_here(&row(), &HERE, &Hashed { signature: other, ..read() }),
                 Err(Stays::Changed)
             );
         }
         for digests in [Digests { sha256: [2; 32], xxh3: 7 }, Digests { sha256: [1; 32], xxh3: 8 }] {
-            assert_eq!(holds_here(&row(), &HERE, false, &Hashed { digests, ..read() }), Err(Stays::Altered));
+            assert_eq!(holds_here(&row(), &HERE, &Hashed { digests, ..read() }), Err(Stays::Altered));
         }
         let listed = FileRow { sha256: None, ..row() };
-        assert_eq!(holds_here(&listed, &HERE, false, &read()), Err(Stays::Altered));
+        assert_eq!(holds_here(&listed, &HERE, &read()), Err(Stays::Altered));
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub async fn run(
     let mut check_at = Some(Instant::now());
     let failure = loop {
         removals.step(&pusher, &mut collected.planner).await;
+        after_push.take_strays(&pusher);
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
         collected.flushes.step(&mut collected.planner, collected.received, is_calm);
         if collected.is_paused() && early.take().is_some() {
@@ -198,6 +199,7 @@ pub async fn run(
                 None => collected.open = false,
             },
             () = removals.changed() => {}
+            () = pusher.inbox.stray() => {}
             Some(ask) = collected.steering.asks.recv() => collected.answer(ask, &[], tries.row().is_some()),
             Ok(()) = collected.steering.paused.changed() => {}
             () = sleep_until(judge_at), if judge_at.is_some() => {

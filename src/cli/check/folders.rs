@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use super::{Finding, Level, may};
 use crate::blocking::joined;
 use crate::config::{Config, Folder, TakeOff, show_duration};
 use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
-use crate::folder::Filter;
+use crate::folder::{Filter, remote_filesystem};
 use crate::oxen::CROWDED_DIR_FILES;
 use crate::path::{LocalPath, printable};
+use crate::plan::retire;
 use crate::status::CROWDED_HELP;
 
 /// Whoever waits in front of a terminal waits no longer for a folder's answer.
@@ -112,7 +114,10 @@ fn after_push(folder: &Folder, calls: &Arc<Calls>) -> Option<(Level, String)> {
     Some(match can_take_off(folder, calls) {
         Ok(()) => (
             Level::Ok,
-            format!("files are {what} {age} after they were proved to be on the branch (after_push)"),
+            format!(
+                "files are {what} {age} after they were proved to be on the branch (after_push); the unit of a service \
+                 must let it write there (ReadWritePaths, systemd/README.md)"
+            ),
         ),
         Err(reason) => (
             Level::Failure,
@@ -127,13 +132,20 @@ fn can_take_off(folder: &Folder, calls: &Arc<Calls>) -> Result<(), String> {
         let root = RootDir::open_counted(path, calls)
             .map_err(|error| format!("{shown} cannot be opened: {}", OpenError::from(error)))?;
         match root.may_change(&LocalPath::root()) {
-            true => Ok(root),
-            false => {
+            Ok(()) => Ok(root),
+            Err(OpenError::Io(error)) if error.kind() == ErrorKind::ReadOnlyFilesystem => Err(format!(
+                "{shown} is mounted read-only; where oxen-sync runs as a service, name it in ReadWritePaths of its unit \
+                 (systemd/README.md)"
+            )),
+            Err(_) => {
                 Err(format!("{shown} may not be written to; let the user that runs oxen-sync write there"))
             }
         }
     };
     let root = open(&folder.path)?;
+    if let Some(name) = root.filesystem_magic().ok().and_then(remote_filesystem) {
+        return Err(retire::remote(name));
+    }
     let TakeOff::Move(to) = &folder.after_push.action else { return Ok(()) };
     if open(to)?.id().device != root.id().device {
         return Err(format!("{} lies on another filesystem than the folder", printable(to)));

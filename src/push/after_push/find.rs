@@ -12,9 +12,9 @@ use super::super::worker::now_ms;
 use super::super::{PushOptions, Target};
 use super::AfterPush;
 use crate::config::TakeOff;
-use crate::content::{OpenError, ReadError, RootDir, hash_file};
-use crate::folder::Filter;
-use crate::folder::writers::Writers;
+use crate::content::{OpenError, OpenFile, ReadError, RootDir, apart_name, hash_file};
+use crate::folder::writers::{Leased, NoLease};
+use crate::folder::{Filter, remote_filesystem};
 use crate::path::{LocalPath, printable};
 use crate::plan::retire::{self, Stays};
 use crate::state::{FileRow, Leaving, PlaceError, PushedFiles};
@@ -60,6 +60,7 @@ impl AfterPush {
         if self.is_open {
             return Ok(found);
         }
+        not_remote(pusher, &found.folders.root).await?;
         let began = Instant::now();
         let pushed = self.look_up_rows(pusher).await?;
         found.looking = began.elapsed();
@@ -92,6 +93,17 @@ impl AfterPush {
 
 fn unusable(reason: String) -> Failure {
     Failure::of_surroundings(Verdict::Again, reason)
+}
+
+/// Whether the kernel knows of whoever may write to the folder's files.
+async fn not_remote(pusher: &Pusher, root: &Arc<RootDir>) -> Result<(), Failure> {
+    let root = Arc::clone(root);
+    let magic = pusher.in_folder(move |_| Ok(root.filesystem_magic())).await?;
+    match magic.map(remote_filesystem) {
+        Ok(None) => Ok(()),
+        Ok(Some(name)) => Err(unusable(retire::remote(name))),
+        Err(error) => Err(unusable(error.to_string())),
+    }
 }
 
 /// Opens the directory that files are moved to, where they are.
@@ -129,7 +141,6 @@ async fn read(pusher: &Pusher, found: &mut Found, pushed: PushedFiles) -> Result
             Err(error) => return Ok(Err(format!("the folder's .oxenignore cannot be used: {error}"))),
         };
         let (mut held, mut stays, mut bytes) = (Held::new(), Vec::new(), 0);
-        let writers = Writers::default();
         let mut may_change = HashMap::new();
         let (mut next, mut last) = (pushed.next, None);
         for (path, row) in pushed.files {
@@ -139,12 +150,15 @@ async fn read(pusher: &Pusher, found: &mut Found, pushed: PushedFiles) -> Result
             }
             last = Some(path.clone());
             let dir = path.parent().unwrap_or_default();
-            let is_ours = *may_change.entry(dir).or_insert_with_key(|dir| folders.root.may_change(dir));
+            let is_ours =
+                *may_change.entry(dir).or_insert_with_key(|dir| folders.root.may_change(dir).is_ok());
             bytes += row.size;
             let looked = match is_ours {
-                _ if filter.excludes_file(&path) => Err(Stays::LeftOut),
+                // Without it, what it leaves out would be pushed.
+                _ if filter.excludes_file(&path) || Filter::is_ignore_file(&path) => Err(Stays::LeftOut),
+                _ if apart_name(path.name()).is_none() => Err(Stays::LongName),
                 false => Err(Stays::Unwritable),
-                true => look(&folders, &path, &row, &writers),
+                true => look(&folders, &path, &row),
             };
             match looked {
                 Ok(()) => held.push((path, row)),
@@ -163,7 +177,7 @@ async fn read(pusher: &Pusher, found: &mut Found, pushed: PushedFiles) -> Result
     Ok(held)
 }
 
-fn look(folders: &Folders, path: &LocalPath, row: &FileRow, writers: &Writers) -> Result<(), Stays> {
+fn look(folders: &Folders, path: &LocalPath, row: &FileRow) -> Result<(), Stays> {
     let why = |error: &OpenError| match error {
         OpenError::Gone | OpenError::NotAFile | OpenError::Symlink => Stays::Changed,
         OpenError::Mounted | OpenError::Io(_) => Stays::Unreadable,
@@ -180,14 +194,22 @@ fn look(folders: &Folders, path: &LocalPath, row: &FileRow, writers: &Writers) -
     if row.known.signature != Some(opened.signature) {
         return Err(Stays::Changed);
     }
-    if writers.has_writer(&opened) {
-        return Err(Stays::Busy);
-    }
+    // Not held: whoever wants to write waits for as long as it is.
+    opened = leased(opened)?.release();
     let read = hash_file(&mut opened).map_err(|error| match error {
         ReadError::Changed => Stays::Changed,
         ReadError::Open(error) => why(&error),
     })?;
-    retire::holds_here(row, &opened.signature, writers.has_writer(&opened), &read)
+    retire::holds_here(row, &opened.signature, &read)?;
+    leased(opened).map(drop)
+}
+
+/// Makes sure that nobody has a file open for writing.
+pub(super) fn leased(opened: OpenFile) -> Result<Leased, Stays> {
+    Leased::of(opened).map_err(|error| match error {
+        NoLease::HasWriter => Stays::Busy,
+        NoLease::Unknown => Stays::Unsure,
+    })
 }
 
 /// Asks the branch, as it is now, whether it holds the files.

@@ -6,7 +6,7 @@
 mod find;
 mod take_off;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,7 +27,11 @@ pub(super) struct AfterPush {
     next: Option<Instant>,
     /// Whether it may be open what became of a file that was about to be taken off.
     is_open: bool,
+    /// Files that a scan has met under the name that nobody else knows, by their own.
+    strays: Vec<LocalPath>,
     pass: Pass,
+    /// Files of which it was said that they could not be given their own names back.
+    told_left: BTreeSet<LocalPath>,
     /// What was last said to be in the way; empty where nothing is.
     told: String,
 }
@@ -70,7 +74,24 @@ impl AfterPush {
         let now = Instant::now();
         let first = now + FIRST.min(retire::interval(options.after_push.min_age));
         let next = if is_open { Some(now) } else { is_wanted(pusher).then_some(first) };
-        Self { next, is_open, pass: Pass::default(), told: String::new() }
+        Self {
+            next,
+            is_open,
+            strays: Vec::new(),
+            pass: Pass::default(),
+            told_left: BTreeSet::new(),
+            told: String::new(),
+        }
+    }
+
+    /// Takes over what a scan has met of an earlier life of which nothing is remembered.
+    pub(super) fn take_strays(&mut self, pusher: &Pusher) {
+        let strays = pusher.inbox.take_strays();
+        if !strays.is_empty() {
+            self.strays.extend(strays);
+            self.is_open = true;
+            self.next = Some(Instant::now());
+        }
     }
 
     /// Whether nothing of an earlier life is left to be settled.

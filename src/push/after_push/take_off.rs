@@ -2,35 +2,43 @@
 //!
 //! 1. It is written down which files are about to go; from then on their rows say that the branch keeps them. Whatever
 //!    comes of it, and whatever the config says by the next start, their absence is no removal.
-//! 2. The file is opened, and is what it was when it was read. It gets a name that nobody else knows, without replacing
-//!    anything. What stands there now is held against what was opened: a file that another program had put in its place
-//!    goes back, and so does one that a program has open for writing by now.
-//! 3. It is deleted or moved, and that is written down.
+//! 2. The file is opened, and the kernel gives its word that nobody has it open for writing, or mapped so; while that is
+//!    held, the file is what it was when it was read. It gets a name that nobody else knows, without replacing anything.
+//! 3. Whoever had come to the file by its own name, and had not opened it yet, gets the time to. What stands at the other
+//!    name now is held against what was opened. A file that another program had put in its place goes back, and so does one
+//!    that a program wants to write to by now, or whose directory was moved elsewhere.
+//! 4. It is deleted or moved, and that is written down.
 //!
 //! After an end in between, the next start finds the file under the one name or the other, puts it back, and has it looked
-//! at; or it finds it under neither, and it was taken off.
+//! at; or it finds it under neither, and it was taken off. Where nothing is remembered of it any more, the next scan meets
+//! the other name, which says what the file was called.
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::super::pusher::{Failure, Pusher};
 use super::super::verdict::Verdict;
 use super::super::worker::now_ms;
-use super::find::{Folders, Found};
+use super::find::{Folders, Found, leased};
 use super::{AfterPush, Pass, is_wanted};
 use crate::config::TakeOff;
-use crate::content::{
-    Apart, OpenError, OpenFile, PutBack, RootDir, Signature, apart_name, is_absent, is_taken,
-};
+use crate::content::{Apart, EntryKind, OpenError, PutBack, RootDir, apart_name, is_absent, is_taken};
 use crate::fault_point::{Point, passed};
 use crate::folder::Hint;
-use crate::folder::writers::Writers;
+use crate::folder::writers::Leased;
 use crate::path::{LocalPath, printable};
 use crate::plan::retire::Stays;
 use crate::state::{FolderKey, Leaving, State, StateError};
+
+/// Files that have the name that nobody else knows at the same time. Each takes some descriptors.
+const AT_ONCE: usize = 32;
+/// How long they have it at least. An open that had found the file by its own name takes microseconds from there to where
+/// the kernel counts it.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// What became of some files.
 #[derive(Debug, Default)]
@@ -48,6 +56,17 @@ struct Outcome {
     unknown: Vec<LocalPath>,
     /// Why none of the others can go either.
     stopped: Option<String>,
+}
+
+impl Outcome {
+    /// A file stays where it stands.
+    fn hinder(&mut self, path: LocalPath, hindrance: Hindrance) {
+        match hindrance {
+            Hindrance::Stays(why) => self.stays.push((why, path.clone())),
+            Hindrance::Stop(reason) => self.stopped = Some(reason),
+        }
+        self.stayed.push(path);
+    }
 }
 
 /// What keeps a file from going.
@@ -106,8 +125,8 @@ impl AfterPush {
         let Found { folders, going, stays, next, looking } = found;
         self.pass.looking += looking;
         for (why, path) in stays {
-            if why == Stays::Altered {
-                // The state says by now that it is to be read again.
+            if matches!(why, Stays::Altered | Stays::Changed) {
+                // Another name of it may have gone, of which no event tells; or the state says that it is to be read again.
                 pusher.inbox.add(Hint::Path(path.clone()));
             }
             self.pass.stays(why, path);
@@ -124,7 +143,7 @@ impl AfterPush {
             self.is_open = true;
             let outcome = pusher.in_folder(move |state| {
                 let leaving = state.begin_taking_off(folder, going, moved_to.as_deref(), now_ms())?;
-                let outcome = Taker { folders, writers: Writers::default(), stop }.take(leaving);
+                let outcome = Taker { folders, stop }.take(&leaving);
                 state.end_taking_off(folder, &outcome.gone, &outcome.stayed)?;
                 Ok(outcome)
             });
@@ -152,7 +171,7 @@ impl AfterPush {
             });
         }
         outcome.stays.into_iter().for_each(|(why, path)| self.pass.stays(why, path));
-        tell_left(pusher, &outcome.left);
+        self.tell_left(pusher, outcome.left);
         outcome.moved.into_iter().for_each(|path| pusher.inbox.add(Hint::Path(path)));
         match outcome.stopped {
             None => Ok(()),
@@ -163,13 +182,14 @@ impl AfterPush {
     /// Puts back what an earlier life, or a step that did not come to its end, left half done.
     async fn settle(&mut self, pusher: &Pusher, root: Arc<RootDir>) -> Result<(), Failure> {
         let folder = pusher.options.folder;
-        let settled = pusher.in_folder(move |state| settle(state, folder, &root)).await?;
+        let strays = std::mem::take(&mut self.strays);
+        let settled = pusher.in_folder(move |state| settle(state, folder, &root, strays)).await?;
         let Outcome { left, moved, unknown, .. } = settled;
         if !moved.is_empty() {
             let path = printable(&pusher.options.path);
             tracing::info!(folder = %path, files = moved.len(), "what was half taken off is in its place again");
         }
-        tell_left(pusher, &left);
+        self.tell_left(pusher, left);
         moved.into_iter().for_each(|path| pusher.inbox.add(Hint::Path(path)));
         if !unknown.is_empty() {
             let reason = format!("{} files that were half taken off cannot be looked at", unknown.len());
@@ -180,30 +200,39 @@ impl AfterPush {
         self.next = is_wanted(pusher).then(tokio::time::Instant::now);
         Ok(())
     }
-}
 
-fn tell_left(pusher: &Pusher, left: &[(LocalPath, String)]) {
-    for (path, why) in left {
-        let apart = apart_of(path).under(&pusher.options.path);
-        tracing::error!(
-            folder = %printable(&pusher.options.path), file = %path, stands_at = %printable(apart),
-            "a file that was to be taken off could not be given its own name back: {why}; nothing of it is lost, rename it \
-             yourself"
-        );
+    /// One line for each file, however often it is met.
+    fn tell_left(&mut self, pusher: &Pusher, left: Vec<(LocalPath, String)>) {
+        for (path, why) in left {
+            let apart = apart_of(&path).under(&pusher.options.path);
+            if self.told_left.insert(path.clone()) {
+                tracing::error!(
+                    folder = %printable(&pusher.options.path), file = %path, stands_at = %printable(apart),
+                    "a file that was to be taken off could not be given its own name back: {why}; nothing of it is lost, \
+                     rename it yourself"
+                );
+            }
+        }
     }
 }
 
 fn apart_of(path: &LocalPath) -> LocalPath {
-    path.parent().unwrap_or_default().join(&apart_name(path.name()))
+    let name = apart_name(path.name()).unwrap_or_default();
+    path.parent().unwrap_or_default().join(&name)
 }
 
-/// Settles all of which it is open what became of them.
-fn settle(state: &State, folder: FolderKey, root: &RootDir) -> Result<Outcome, StateError> {
+/// Settles all of which it is open what became of them, and those that a scan has met: nothing is being taken off meanwhile.
+fn settle(
+    state: &State,
+    folder: FolderKey,
+    root: &RootDir,
+    strays: Vec<LocalPath>,
+) -> Result<Outcome, StateError> {
     let mut all = Outcome::default();
     let mut after = None;
     loop {
         let half = state.half_taken_off(folder, after.as_ref())?;
-        let Some(last) = half.last() else { return Ok(all) };
+        let Some(last) = half.last() else { break };
         after = Some(last.clone());
         let (mut gone, mut stayed) = (Vec::new(), Vec::new());
         for path in half {
@@ -221,83 +250,76 @@ fn settle(state: &State, folder: FolderKey, root: &RootDir) -> Result<Outcome, S
         state.end_taking_off(folder, &gone, &stayed)?;
         all.moved.extend(stayed);
     }
+    for path in strays {
+        match root.put_back(&path) {
+            Ok(PutBack::Done) => all.moved.push(path),
+            Ok(PutBack::Gone) => {}
+            Ok(PutBack::Taken) => all.left.push((path, TAKEN.to_owned())),
+            // The next scan meets it again.
+            Err(error) => all.left.push((path, error.to_string())),
+        }
+    }
+    Ok(all)
 }
 
 const TAKEN: &str = "another file has it by now";
 
-/// Takes files off one by one.
+/// Takes files off, some at a time.
 struct Taker {
     folders: Folders,
-    writers: Writers,
     stop: CancellationToken,
 }
 
+/// A file that has the name that nobody else knows.
+struct Leaver<'a> {
+    file: Leaving,
+    held: Leased,
+    /// Where it is moved; `None` where it is deleted.
+    to: Option<OwnedFd>,
+    apart: Apart<'a>,
+}
+
 impl Taker {
-    fn take(&self, leaving: Vec<Leaving>) -> Outcome {
+    fn take(&self, leaving: &[Leaving]) -> Outcome {
         let mut outcome = Outcome::default();
-        for file in leaving {
-            if self.stop.is_cancelled() || outcome.stopped.is_some() {
-                outcome.stayed.push(file.path);
-                continue;
+        for some in leaving.chunks(AT_ONCE) {
+            let mut leavers = Vec::with_capacity(some.len());
+            for file in some {
+                if self.stop.is_cancelled() || outcome.stopped.is_some() {
+                    outcome.stayed.push(file.path.clone());
+                    continue;
+                }
+                match self.set_apart(file) {
+                    Ok(leaver) => {
+                        passed(Point::SetApart);
+                        leavers.push(leaver);
+                    }
+                    Err(hindrance) => outcome.hinder(file.path.clone(), hindrance),
+                }
             }
-            self.take_one(file, &mut outcome);
+            if !leavers.is_empty() {
+                let grace = self.stop.run_until_cancelled(tokio::time::sleep(GRACE));
+                tokio::runtime::Handle::current().block_on(grace);
+            }
+            leavers.into_iter().for_each(|leaver| self.finish(leaver, &mut outcome));
         }
         outcome
     }
 
-    fn take_one(&self, file: Leaving, outcome: &mut Outcome) {
-        let Leaving { path, signature } = file;
-        let (hindrance, was_apart) = match self.set_apart(&path, &signature) {
-            Err(hindrance) => (hindrance, false),
-            Ok((opened, to, apart)) => {
-                passed(Point::SetApart);
-                match self.away(&opened, to.as_ref(), &apart, &signature) {
-                    Ok(()) => {
-                        passed(Point::TakenOff);
-                        outcome.bytes += signature.size;
-                        outcome.gone.push(path);
-                        return;
-                    }
-                    Err(hindrance) => match apart.put_back() {
-                        Ok(PutBack::Done | PutBack::Gone) => (hindrance, true),
-                        Ok(PutBack::Taken) => return outcome.left.push((path, TAKEN.to_owned())),
-                        Err(error) => {
-                            outcome.left.push((path.clone(), error.to_string()));
-                            return outcome.unknown.push(path);
-                        }
-                    },
-                }
-            }
-        };
-        match hindrance {
-            Hindrance::Stays(why) => outcome.stays.push((why, path.clone())),
-            Hindrance::Stop(reason) => outcome.stopped = Some(reason),
-        }
-        if was_apart {
-            outcome.moved.push(path.clone());
-        }
-        outcome.stayed.push(path);
-    }
-
     /// Gives the file the name that nobody else knows, where it still is what it was. Whatever can be known to be in the way
     /// is found before: each rename makes a file look like another one, which costs a look at all of its bytes.
-    fn set_apart(
-        &self,
-        path: &LocalPath,
-        signature: &Signature,
-    ) -> Result<(OpenFile, Option<OwnedFd>, Apart<'_>), Hindrance> {
+    fn set_apart(&self, file: &Leaving) -> Result<Leaver<'_>, Hindrance> {
         let Folders { root, to } = &self.folders;
-        let opened = root.open_file(path)?;
-        if opened.signature != *signature {
+        let path = &file.path;
+        let held = leased(root.open_file(path)?).map_err(Hindrance::Stays)?;
+        // As it is while nobody can write.
+        if held.file().look()? != EntryKind::File(file.signature) {
             return Err(Hindrance::Stays(Stays::Changed));
-        }
-        if self.writers.has_writer(&opened) {
-            return Err(Hindrance::Stays(Stays::Busy));
         }
         let to = match to {
             None => None,
             Some(to) => {
-                Some(to.make_dir(&path.parent().unwrap_or_default()).map_err(|error| match error {
+                Some(to.make_dir(&path.parent().unwrap_or_default(), root).map_err(|error| match error {
                     OpenError::Io(error) => error.into(),
                     // A file or a link stands in the place of one of the directories.
                     _ => Hindrance::Stays(Stays::Taken),
@@ -310,25 +332,40 @@ impl Taker {
             return Err(Hindrance::Stays(Stays::Taken));
         }
         let apart = root.set_apart(path)?;
-        Ok((opened, to, apart))
+        Ok(Leaver { file: file.clone(), held, to, apart })
     }
 
-    /// Deletes or moves a file that nobody can open by its name any more, if it is the one that was meant and nobody has it
-    /// open for writing.
-    fn away(
-        &self,
-        opened: &OpenFile,
-        to: Option<&OwnedFd>,
-        apart: &Apart<'_>,
-        signature: &Signature,
-    ) -> Result<(), Hindrance> {
-        let by_now = apart.is(opened, signature)?.ok_or(Hindrance::Stays(Stays::Changed))?;
-        if self.writers.has_writer(opened) {
-            return Err(Hindrance::Stays(Stays::Busy));
+    /// Takes off a file that nobody can open by its name any more, or gives it its own name back.
+    fn finish(&self, leaver: Leaver<'_>, outcome: &mut Outcome) {
+        let hindrance = match self.away(&leaver) {
+            Ok(()) => {
+                passed(Point::TakenOff);
+                outcome.bytes += leaver.file.signature.size;
+                return outcome.gone.push(leaver.file.path);
+            }
+            Err(hindrance) => hindrance,
+        };
+        let Leaver { file: Leaving { path, .. }, apart, .. } = leaver;
+        match apart.put_back() {
+            Ok(PutBack::Done | PutBack::Gone) => {
+                outcome.moved.push(path.clone());
+                outcome.hinder(path, hindrance);
+            }
+            Ok(PutBack::Taken) => outcome.left.push((path, TAKEN.to_owned())),
+            Err(error) => {
+                outcome.left.push((path.clone(), error.to_string()));
+                outcome.unknown.push(path);
+            }
         }
-        // One that opened it before the rename, and has closed it, has left its trace.
-        if apart.is(opened, signature)? != Some(by_now) || self.stop.is_cancelled() {
+    }
+
+    /// Deletes or moves a file, if it is the one that was meant and nobody has come to write to it.
+    fn away(&self, Leaver { file, held, to, apart }: &Leaver<'_>) -> Result<(), Hindrance> {
+        if !apart.is(held.file(), &file.signature)? || self.stop.is_cancelled() {
             return Err(Hindrance::Stays(Stays::Changed));
+        }
+        if !held.holds() {
+            return Err(Hindrance::Stays(Stays::Busy));
         }
         match to {
             None => Ok(apart.delete()?),

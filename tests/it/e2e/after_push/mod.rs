@@ -1,5 +1,7 @@
 //! Files that are taken off the machine once they are on the branch, and those that must not be.
 
+mod hard;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -236,7 +238,7 @@ async fn an_end_behind_any_step_loses_nothing(site: &Arc<Site>) {
                 match point {
                     Point::TakingOffNoted => (3, 0),
                     Point::SetApart => (3, 1),
-                    _ => (2, 0),
+                    _ => (2, 2),
                 }
             );
             rig.start();
