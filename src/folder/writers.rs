@@ -109,10 +109,14 @@ impl Leased {
         }
     }
 
-    /// Whether nobody has come since who wants to write, and waits.
+    /// Whether nobody has come since who wants to write, and waits. After a time, `/proc/sys/fs/lease-break-time`, the
+    /// kernel lets whoever waits go on.
     pub fn holds(&self) -> bool {
-        nc::fcntl(self.0.file.as_raw_fd(), F_GETLEASE, 0)
-            .is_ok_and(|kind| usize::try_from(kind) == Ok(F_RDLCK))
+        let fd = self.0.file.as_raw_fd();
+        let kind = nc::fcntl(fd, F_GETLEASE, 0);
+        // One that the kernel counts already, and that has not come to where it waits, is only seen by asking anew.
+        kind.is_ok_and(|kind| usize::try_from(kind) == Ok(F_RDLCK))
+            && nc::fcntl(fd, F_SETLEASE, F_RDLCK).is_ok()
     }
 
     /// The file.

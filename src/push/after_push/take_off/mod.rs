@@ -361,11 +361,11 @@ impl Taker {
 
     /// Deletes or moves a file, if it is the one that was meant and nobody has come to write to it.
     fn away(&self, Leaver { file, held, to, apart }: &Leaver<'_>) -> Result<(), Hindrance> {
-        if !apart.is(held.file(), &file.signature)? || self.stop.is_cancelled() {
-            return Err(Hindrance::Stays(Stays::Changed));
-        }
         if !held.holds() {
             return Err(Hindrance::Stays(Stays::Busy));
+        }
+        if !apart.is(held.file(), &file.signature)? || self.stop.is_cancelled() {
+            return Err(Hindrance::Stays(Stays::Changed));
         }
         match to {
             None => Ok(apart.delete()?),
@@ -374,3 +374,6 @@ impl Taker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
