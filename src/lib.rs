@@ -22,8 +22,8 @@
 //!   a timer.
 //! - Nothing goes from a branch unless its folder was seen without it, and a folder that lost too much at once is asked
 //!   about ([`plan::Brake`]). Removals wait in the database, where they survive a crash and fill no queue.
-//! - A file is taken off the machine, where `after_push` says so, only while the branch is known to hold its very bytes;
-//!   before it goes, its row says that the branch keeps it.
+//! - A file is taken off the machine, where `after_push` says so, only while the branch is known to hold its very bytes,
+//!   and on the kernel's word that nobody writes to it; before it goes, its row says that the branch keeps it.
 //! - Queues are bounded everywhere. What does not fit waits where it is: in the folder.
 //!
 //! # The house
