@@ -51,7 +51,29 @@ pub(super) async fn check_folders(config: &Config) -> Vec<FolderFound> {
             }
         });
     }
+    note_shared(config, &mut all);
     all
+}
+
+/// Links may lead from one folder to another; the words in the config were compared already.
+fn note_shared(config: &Config, all: &mut [FolderFound]) {
+    let real_paths: Vec<_> = all.iter().map(|found| found.real_path.clone()).collect();
+    for (index, (folder, found)) in config.folders.iter().zip(all).enumerate() {
+        let Some(real) = real_paths.get(index).and_then(Option::as_deref) else { continue };
+        let overlaps = |other: &Path| other.starts_with(real) || real.starts_with(other);
+        let others = real_paths.iter().zip(&config.folders).enumerate().filter(|(other, _)| *other != index);
+        let mut shared = others.filter(|(_, (other, _))| other.as_deref().is_some_and(overlaps));
+        if folder.after_push.action != TakeOff::Keep
+            && let Some((_, (_, other))) = shared.next()
+        {
+            let detail = format!(
+                "after_push would take files off that {} watches too, through a link, and may not have pushed; give each \
+                 folder files of its own, or write after_push.do = \"keep\"",
+                printable(&other.path)
+            );
+            found.findings.push(Finding { level: Level::Failure, what: what_of(folder), detail });
+        }
+    }
 }
 
 fn what_of(folder: &Folder) -> String {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use oxen_sync::path::printable;
 use tokio::time::sleep;
 
 use super::{
-    DELETE, QUIET, all, ended_behind, files_in, moving, on_branch, owned, rig_with, set_keys, until_taken_off,
+    DELETE, QUIET, all, ended_behind_the_nth, files_in, moving, on_branch, owned, rig_with, set_keys,
+    until_taken_off,
 };
-use crate::support::means::Mount;
+use crate::support::means::{Mount, is_root, leave_out};
 use crate::support::rig::Rig;
 use crate::support::site::Site;
 
@@ -34,7 +35,7 @@ async fn looked_through(rig: &Rig) {
 async fn a_file_between_two_names_is_found_again_when_nothing_is_remembered_of_it() {
     let site = standin().await;
     for keys in [DELETE, QUIET, MIRROR] {
-        let (mut rig, _) = ended_behind(&site, Point::SetApart, |_| DELETE.to_owned()).await;
+        let (mut rig, _) = ended_behind_the_nth(&site, Point::SetApart, 2, |_| DELETE.to_owned()).await;
         let head = rig.oracle().head().await;
         fs::remove_dir_all(&rig.state_dir).unwrap();
         set_keys(&rig, keys);
@@ -169,6 +170,40 @@ async fn where_nobody_knows_who_writes_nothing_goes() {
     assert_eq!(files_in(&behind), ["a"]);
     rig.stop().await;
     drop(mount);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_be_told_who_writes_nothing_goes() {
+    if !is_root() {
+        return leave_out("only root can give a file to somebody else");
+    }
+    let mut rig = Rig::new(&standin().await, DELETE);
+    rig.set_wrapper(&["setpriv", "--bounding-set=-lease"]);
+    rig.write("ours", "1");
+    rig.write("somebody's", "2");
+    chown(rig.folder.join("somebody's"), Some(65_534), None).unwrap();
+    rig.start();
+    rig.until("it is told", |rig| {
+        rig.log().contains("the kernel does not tell whether a program writes to them")
+    })
+    .await;
+    until_taken_off(&rig, 1).await;
+    assert_eq!(files_in(&rig.folder), ["somebody's"]);
+    rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_finds_a_link_to_a_folder_whose_files_would_go() {
+    let rig = Rig::new(&standin().await, DELETE);
+    let link = rig.dir().join("link");
+    symlink(&rig.folder, &link).unwrap();
+    let second = rig.folder_text(&link, &"e2e/another".parse().unwrap(), "");
+    rig.write_config(&(rig.config_text() + &second));
+    let check = rig.run(&["check".as_ref()]).await;
+    let said =
+        format!("after_push would take files off that {} watches too, through a link", printable(&link));
+    assert!(check.code == Some(1) && check.out.contains(&said), "{check:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

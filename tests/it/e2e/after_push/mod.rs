@@ -211,9 +211,19 @@ async fn what_is_not_as_it_was_pushed_stays(site: &Arc<Site>) {
 
 /// A rig that ended behind a step while its files were taken off, and where these were moved to.
 async fn ended_behind(site: &Arc<Site>, point: Point, keys: impl Fn(&Path) -> String) -> (Rig, PathBuf) {
+    ended_behind_the_nth(site, point, 1, keys).await
+}
+
+/// The same where it had done the step so often.
+async fn ended_behind_the_nth(
+    site: &Arc<Site>,
+    point: Point,
+    nth: usize,
+    keys: impl Fn(&Path) -> String,
+) -> (Rig, PathBuf) {
     let (mut rig, pushed) = rig_with(site, keys);
     ["a", "d/b", "d/c"].into_iter().for_each(|path| rig.write(path, path));
-    rig.set_env(KILL_AT, point.name());
+    rig.set_env(KILL_AT, &format!("{}:{nth}", point.name()));
     rig.start();
     assert_eq!(rig.ended().await.signal(), Some(9), "{}\n{}", point.name(), rig.log());
     rig.unset_env(KILL_AT);
