@@ -75,6 +75,12 @@ points! {
     HeadNoted => "head noted",
     /// A file is gone, and the branch keeps it.
     GoneMarked => "gone marked",
+    /// It is written down which files are about to be taken off.
+    TakingOffNoted => "taking off noted",
+    /// A file that is being taken off has a name that nobody else knows.
+    SetApart => "set apart",
+    /// A file was taken off, and that is not written down.
+    TakenOff => "taken off",
     /// A workspace that is not needed any more is deleted.
     WorkspaceDeleted => "workspace deleted",
     /// It is written down when the next try is.

@@ -22,6 +22,8 @@
 //!   a timer.
 //! - Nothing goes from a branch unless its folder was seen without it, and a folder that lost too much at once is asked
 //!   about ([`plan::Brake`]). Removals wait in the database, where they survive a crash and fill no queue.
+//! - A file is taken off the machine, where `after_push` says so, only while the branch is known to hold its very bytes,
+//!   and on the kernel's word that nobody writes to it; before it goes, its row says that the branch keeps it.
 //! - Queues are bounded everywhere. What does not fit waits where it is: in the folder.
 //!
 //! # The house
@@ -37,7 +39,7 @@
 //! | [`state`] | what is proved and under way, in SQLite | how it came about |
 //! | [`config`] | the TOML file | what runs |
 //! | [`folder`] | one folder: watches, settling, scans | servers |
-//! | [`plan`] | which changes make a batch, which requests carry it, which removals are held | time and sockets, but for `now` |
+//! | [`plan`] | which changes make a batch, which requests carry it, which removals are held, which files may be taken off | time and sockets, but for `now` |
 //! | [`push`] | one target: delivering, proving, recovering | events and scans |
 //! | [`service`] | wiring all of it, reload, systemd | decisions |
 //! | [`status`] | reports | changing anything |

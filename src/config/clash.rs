@@ -22,7 +22,7 @@ impl Placed<'_> {
         self.raw.settings.remote_dir.as_ref().map_or(self.raw.at.clone(), Spanned::span)
     }
 
-    fn path_at(&self) -> Range<usize> {
+    pub(super) fn path_at(&self) -> Range<usize> {
         self.raw.path.as_ref().map_or(self.raw.at.clone(), Spanned::span)
     }
 }

@@ -7,6 +7,7 @@
 //! This part knows nothing of folders being watched, of state or of HTTP; that a path exists or a server answers
 //! is for others to find out. Only [`load`], [`read`], [`write_atomically`] and [`find_key`] touch files.
 
+mod after_push;
 mod check;
 mod clash;
 mod diff;
@@ -38,12 +39,13 @@ pub use key::{ApiKey, KeyError, KeySource, PageKeyError, find_key, read_page_key
 pub use load::{LoadError, load, parse, read, state_dir_of};
 pub use message::{MessageFacts, MessageTemplate, TemplateError};
 pub use model::{
-    Author, BatchLimits, Config, Control, DeleteBrake, Folder, OnDelete, Page, Server, Settle, Transport,
-    release_command,
+    AfterPush, Author, BatchLimits, Config, Control, DeleteBrake, Folder, OnDelete, Page, Server, Settle,
+    TakeOff, Transport, release_command,
 };
 pub use patterns::DEFAULT_EXCLUDES;
 pub use problem::{Problem, Problems};
 pub(crate) use small_file::{SmallFileError, read_small};
 pub use timetable::{Bandwidth, BandwidthError};
 pub use units::parse_duration;
+pub(crate) use units::show_duration;
 pub use window::UploadWindow;

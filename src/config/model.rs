@@ -13,7 +13,9 @@ use crate::path::{Layout, RepoPath, printable, shell_word};
 /// A whole config file, checked: whoever holds one need not check anything again.
 ///
 /// Invariants: at least one folder; no two folders can write one path of one branch; the state directory lies
-/// in no watched folder; every pattern compiles; a server that sends in the clear is one that the file allows to.
+/// in no watched folder; a folder whose files are taken off after they were pushed shares them with no other folder,
+/// mirrors nothing, and moves them into no watched folder; every pattern compiles; a server that sends in the clear is one
+/// that the file allows to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it was read from, absolute.
@@ -170,6 +172,8 @@ pub struct Folder {
     pub on_delete: OnDelete,
     /// When removals are held until someone lets them go.
     pub delete_brake: DeleteBrake,
+    /// What becomes here of a file that is on the branch.
+    pub after_push: AfterPush,
     /// The commit message.
     pub message: MessageTemplate,
 }
@@ -231,6 +235,26 @@ impl DeleteBrake {
     pub fn is_off(&self) -> bool {
         self.share_percent >= 100
     }
+}
+
+/// What becomes of a file here once it is on the branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AfterPush {
+    /// What is done with it.
+    pub action: TakeOff,
+    /// How long it must have been on the branch, counted from when it was proved there.
+    pub min_age: Duration,
+}
+
+/// How a file is taken off this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeOff {
+    /// It is not.
+    Keep,
+    /// It is deleted.
+    Delete,
+    /// It is moved below this directory: absolute, in no watched folder and above none.
+    Move(PathBuf),
 }
 
 /// Which of the server's ways a batch takes.

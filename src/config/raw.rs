@@ -82,6 +82,7 @@ pub(super) struct Settings {
     pub(super) transport: Option<Spanned<String>>,
     pub(super) on_delete: Option<Spanned<String>>,
     pub(super) delete_brake: RawDeleteBrake,
+    pub(super) after_push: RawAfterPush,
     pub(super) message: Option<Spanned<String>>,
 }
 
@@ -103,6 +104,13 @@ pub(super) struct RawBatch {
 pub(super) struct RawDeleteBrake {
     pub(super) share: Option<Spanned<u64>>,
     pub(super) files: Option<Spanned<u64>>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct RawAfterPush {
+    pub(super) action: Option<Spanned<String>>,
+    pub(super) min_age: Option<Spanned<Duration>>,
+    pub(super) move_to: Option<Spanned<String>>,
 }
 
 impl Raw {
@@ -271,6 +279,14 @@ impl Settings {
                     files: brake.integer("files", findings),
                 })
                 .unwrap_or_default(),
+            after_push: table
+                .table("after_push", schema::AFTER_PUSH, "after_push.", findings)
+                .map(|after_push| RawAfterPush {
+                    action: after_push.string("do", findings),
+                    min_age: after_push.duration("min_age", findings),
+                    move_to: after_push.string("move_to", findings),
+                })
+                .unwrap_or_default(),
             message: table.string("message", findings),
         }
     }
@@ -310,6 +326,11 @@ impl Settings {
             delete_brake: RawDeleteBrake {
                 share: pick(&self.delete_brake.share, &defaults.delete_brake.share),
                 files: pick(&self.delete_brake.files, &defaults.delete_brake.files),
+            },
+            after_push: RawAfterPush {
+                action: pick(&self.after_push.action, &defaults.after_push.action),
+                min_age: pick(&self.after_push.min_age, &defaults.after_push.min_age),
+                move_to: pick(&self.after_push.move_to, &defaults.after_push.move_to),
             },
             message: pick(&self.message, &defaults.message),
         }

@@ -44,6 +44,7 @@ pub(super) const FOLDER: &[&str] = &[
     "transport",
     "on_delete",
     "delete_brake",
+    "after_push",
     "message",
 ];
 
@@ -56,6 +57,8 @@ pub(super) const BATCH: &[&str] = &["quiet", "max_wait", "max_files", "max_bytes
 
 pub(super) const DELETE_BRAKE: &[&str] = &["share", "files"];
 
+pub(super) const AFTER_PUSH: &[&str] = &["do", "min_age", "move_to"];
+
 /// The tables as a person would name them.
 pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("the top of the file", TOP),
@@ -67,6 +70,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("settle", SETTLE),
     ("batch", BATCH),
     ("delete_brake", DELETE_BRAKE),
+    ("after_push", AFTER_PUSH),
 ];
 
 /// What to say about a key that the table with the keys `known` does not have.

@@ -14,7 +14,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// The duration as the config would write it.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     const DAY_S: u64 = 24 * 60 * 60;
     let (days, rest) = (duration.as_secs() / DAY_S, duration.as_secs() % DAY_S);
     let rest = SignedDuration::from_secs(rest.cast_signed())

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::after_push::{after_push, note_mirror, note_shared};
 use super::clash::{Placed, note_clashes, note_state_dir};
 use super::problem::Finding;
 use super::raw::{Raw, RawAuthor, RawControl, RawFolder, RawPage, Settings};
 use super::servers::{default_server, named_server, servers};
 use super::window::Span;
 use super::{
-    Author, BatchLimits, Config, Control, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder, MessageTemplate,
-    OnDelete, Page, Server, Settle, Transport, UploadWindow, check,
+    AfterPush, Author, BatchLimits, Config, Control, DEFAULT_EXCLUDES, DeleteBrake, Env, Folder,
+    MessageTemplate, OnDelete, Page, Server, Settle, Transport, UploadWindow, check,
 };
 use crate::oxen::{BranchName, RepoName};
 use crate::path::{Layout, LayoutError, Refusal, RepoPath};
@@ -53,7 +54,7 @@ pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Fin
     let author = raw.author.as_ref().and_then(|author| author_of(author, findings));
     let servers = servers(raw, home, findings);
     // Once by themselves, so that a problem in [defaults] is noted even where every folder overrides it.
-    check_settings(&raw.defaults, findings);
+    check_settings(&raw.defaults, home, findings);
     let mut folders = Vec::new();
     for folder in &raw.folders {
         let settings = folder.settings.over(&raw.defaults);
@@ -73,6 +74,7 @@ pub(super) fn validate(raw: &Raw, file: &Path, env: &Env, findings: &mut Vec<Fin
         );
     }
     note_clashes(&folders, findings);
+    note_shared(&folders, findings);
     let state_dir = state_dir(raw.state_dir.as_ref(), env, findings);
     if let Some(state_dir) = &state_dir {
         note_state_dir(state_dir, raw.state_dir.as_ref(), &folders, findings);
@@ -169,7 +171,8 @@ fn build_folder(
         Some(path)
     });
     let repo = raw.repo.as_ref().and_then(|repo| check::parsed::<RepoName>("repo", repo, findings));
-    let common = check_settings(settings, findings);
+    let common = check_settings(settings, home, findings);
+    note_mirror(settings, common.on_delete, findings);
     Some(Folder {
         path: path?,
         server: server?,
@@ -191,6 +194,7 @@ fn build_folder(
         transport: common.transport,
         on_delete: common.on_delete,
         delete_brake: common.delete_brake,
+        after_push: common.after_push?,
         message: common.message?,
     })
 }
@@ -214,10 +218,12 @@ struct Checked {
     transport: Transport,
     on_delete: OnDelete,
     delete_brake: DeleteBrake,
+    /// `None` too where the directory is to come from elsewhere than `[defaults]`.
+    after_push: Option<AfterPush>,
     message: Option<MessageTemplate>,
 }
 
-fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
+fn check_settings(raw: &Settings, home: Option<&Path>, findings: &mut Vec<Finding>) -> Checked {
     let branch = match &raw.branch {
         Some(branch) => check::parsed::<BranchName>("branch", branch, findings),
         None => BRANCH.parse().ok(),
@@ -287,6 +293,7 @@ fn check_settings(raw: &Settings, findings: &mut Vec<Finding>) -> Checked {
             findings,
         ),
         delete_brake: delete_brake(raw, findings),
+        after_push: after_push(raw, home, findings),
         message: match &raw.message {
             Some(message) => check::parsed("message", message, findings),
             None => Some(MessageTemplate::default()),

@@ -4,6 +4,7 @@
 //! that is said of a file comes from that one descriptor: its [`Signature`] before and after reading, its
 //! [`Digests`] from the bytes that were read. Bytes that moved while they were read are never taken.
 
+mod apart;
 mod calls;
 mod digest;
 mod dir_entries;
@@ -13,6 +14,7 @@ mod open_file;
 mod root;
 mod signature;
 
+pub use apart::{Apart, PutBack, apart_name, is_apart, is_taken, own_name};
 pub use calls::{Call, Calls, SILENCE, Silence};
 pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
 pub use dir_entries::{DirEntries, DirEntry};

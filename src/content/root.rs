@@ -290,7 +290,7 @@ impl RootDir {
         Ok(())
     }
 
-    fn descend(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
+    pub(super) fn descend(&self, path: &LocalPath, flags: OFlags) -> Result<OwnedFd, OpenError> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if path.is_root() {
             return Ok(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
-use crate::content::{OpenError, RootDir};
+use crate::content::{OpenError, RootDir, is_apart};
 use crate::path::{LocalPath, printable};
 
 /// The file in a folder that may leave more of it out.
@@ -52,6 +52,8 @@ pub enum LeftOut {
     },
     /// None of the patterns of `include` matches.
     NotIncluded,
+    /// It is a file that `after_push` is taking off.
+    TakingOff,
 }
 
 impl fmt::Display for LeftOut {
@@ -60,6 +62,9 @@ impl fmt::Display for LeftOut {
             Self::By { pattern, from, dir: None } => write!(f, "by \"{pattern}\", {from}"),
             Self::By { pattern, from, dir: Some(dir) } => {
                 write!(f, "its directory {dir} is, by \"{pattern}\", {from}")
+            }
+            Self::TakingOff => {
+                f.write_str("its name is that of a file which after_push is taking off, by oxen-sync itself")
             }
             Self::NotIncluded => f.write_str("no pattern of include in the config matches it"),
         }
@@ -140,13 +145,21 @@ impl Filter {
         self.excluded(dir, true)
     }
 
+    /// Whether the file says itself what is left out.
+    pub fn is_ignore_file(file: &LocalPath) -> bool {
+        file.as_path() == Path::new(IGNORE_FILE)
+    }
+
     /// Whether the file is left out.
     pub fn excludes_file(&self, file: &LocalPath) -> bool {
-        self.excluded(file, false) || self.is_not_included(file)
+        is_apart(file.name()) || self.excluded(file, false) || self.is_not_included(file)
     }
 
     /// Whether the file `name` in `dir` is left out, where `dir` is known not to be. Quicker than to ask for it alone.
     pub fn excludes_file_in(&self, dir: &LocalPath, name: &OsStr) -> bool {
+        if is_apart(name) {
+            return true;
+        }
         let file = dir.join(name);
         self.excluding(file.as_path(), false).is_ignore() || self.is_not_included(&file)
     }
@@ -155,6 +168,9 @@ impl Filter {
     pub fn left_out(&self, path: &LocalPath, is_dir: bool) -> Option<LeftOut> {
         if path.is_root() {
             return None;
+        }
+        if !is_dir && is_apart(path.name()) {
+            return Some(LeftOut::TakingOff);
         }
         let above = dirs_above(path);
         let dirs = above.iter().map(|dir| (*dir, true)).chain([(path.as_path(), is_dir)]);
@@ -285,6 +301,15 @@ mod tests {
         assert!(Arc::ptr_eq(&first.config, &second.config));
         assert!(!Arc::ptr_eq(&first.config, &other.config));
         assert!(second.excludes_file(&local("own")) && !first.excludes_file(&local("own")));
+    }
+
+    #[test]
+    fn what_is_being_taken_off_is_left_out_whatever_a_pattern_says() {
+        let name = crate::content::apart_name("a.tif".as_ref()).unwrap();
+        let filter = Filter::new(["!.oxen-sync*"], ["*.tif"], "!*\n").unwrap();
+        let path = local("d").join(&name);
+        assert!(filter.excludes_file(&path) && filter.excludes_file_in(&local("d"), &name));
+        assert_eq!(filter.left_out(&path, false), Some(LeftOut::TakingOff));
     }
 
     #[test]

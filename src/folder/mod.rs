@@ -18,6 +18,6 @@ pub mod writers;
 
 pub use filter::{Filter, FilterError, IgnoreFileError, LeftOut};
 pub use hints::{Hint, Hints};
-pub use remote::{Filesystem, filesystem};
+pub use remote::{Filesystem, filesystem, remote_filesystem};
 pub use settle::{Due, SettleLimits, SettleStage, Settling};
 pub use watch::{Coverage, Inbox, TreeWatch};

@@ -33,7 +33,7 @@ pub fn filesystem(magic: i64) -> Filesystem {
 
 /// Filesystems whose changes may be made by other machines or processes without an event here, by their magic number
 /// (`statfs(2)`).
-pub(super) fn remote_filesystem(magic: i64) -> Option<&'static str> {
+pub fn remote_filesystem(magic: i64) -> Option<&'static str> {
     Some(match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",

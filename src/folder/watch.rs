@@ -17,7 +17,12 @@ use crate::path::{LocalPath, printable};
 pub struct Inbox {
     hints: Mutex<Hints>,
     arrived: Notify,
+    strays: Mutex<BTreeSet<LocalPath>>,
+    strayed: Notify,
 }
+
+/// Files beyond which the others are left to a later scan.
+const STRAYS_MAX: usize = 10_000;
 
 impl Inbox {
     /// Adds a hint and wakes who waits for one.
@@ -39,6 +44,25 @@ impl Inbox {
     /// Whether no hint waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Notes a file, by its own name, that has the one of a file which is being taken off.
+    pub fn add_stray(&self, path: LocalPath) {
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        if strays.len() < STRAYS_MAX {
+            strays.insert(path);
+        }
+        self.strayed.notify_one();
+    }
+
+    /// Takes all of them.
+    pub fn take_strays(&self) -> BTreeSet<LocalPath> {
+        std::mem::take(&mut *self.strays.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns when one was noted since this last returned.
+    pub async fn stray(&self) {
+        self.strayed.notified().await;
     }
 
     /// Returns when there is a hint.

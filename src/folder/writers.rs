@@ -32,6 +32,7 @@ type OpenFiles = HashSet<(u64, u64)>;
 const PROC_SERVES: Duration = Duration::from_millis(200);
 
 const F_SETLEASE: i32 = 1024;
+const F_GETLEASE: i32 = 1025;
 const F_RDLCK: usize = 0;
 const F_UNLCK: usize = 2;
 
@@ -78,6 +79,55 @@ fn try_lease(file: &OpenFile) -> Lease {
         }
         Err(nc::EAGAIN) => Lease::HasWriter,
         Err(_) => Lease::NotForUs,
+    }
+}
+
+/// A file that nobody has open for writing, or mapped so, on the kernel's word. Whoever opens it for writing from here on
+/// waits until this goes, and is seen; so does a change of its size by name.
+#[derive(Debug)]
+pub struct Leased(OpenFile);
+
+/// Why there is no such word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoLease {
+    /// Somebody has it open for writing, or mapped so.
+    HasWriter,
+    /// The kernel does not say: the file is another user's and we lack CAP_LEASE, or its filesystem cannot know.
+    Unknown,
+}
+
+impl Leased {
+    /// Asks the kernel for its word.
+    ///
+    /// # Errors
+    /// It does not give it.
+    pub fn of(file: OpenFile) -> Result<Self, NoLease> {
+        match nc::fcntl(file.file.as_raw_fd(), F_SETLEASE, F_RDLCK) {
+            Ok(_) => Ok(Self(file)),
+            Err(nc::EAGAIN) => Err(NoLease::HasWriter),
+            Err(_) => Err(NoLease::Unknown),
+        }
+    }
+
+    /// Whether nobody has come since who wants to write, and waits. After a time, `/proc/sys/fs/lease-break-time`, the
+    /// kernel lets whoever waits go on.
+    pub fn holds(&self) -> bool {
+        let fd = self.0.file.as_raw_fd();
+        let kind = nc::fcntl(fd, F_GETLEASE, 0);
+        // One that the kernel counts already, and that has not come to where it waits, is only seen by asking anew.
+        kind.is_ok_and(|kind| usize::try_from(kind) == Ok(F_RDLCK))
+            && nc::fcntl(fd, F_SETLEASE, F_RDLCK).is_ok()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &OpenFile {
+        &self.0
+    }
+
+    /// Lets writers come again, and keeps the file open.
+    pub fn release(self) -> OpenFile {
+        let _ = nc::fcntl(self.0.file.as_raw_fd(), F_SETLEASE, F_UNLCK);
+        self.0
     }
 }
 
@@ -161,6 +211,40 @@ mod tests {
         drop(writer);
         assert!(of_file().is_empty());
         assert!(!Writers::default().has_writer(&open()));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_comes_while_a_lease_is_held_waits_and_is_seen() {
+        // What the kernel sends to whoever holds the lease ends a process that does not listen for it.
+        let _sigio = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::io()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("f");
+        fs::write(&at, "x").unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        let open = || root.open_file(&LocalPath::new(Path::new("f")).unwrap()).unwrap();
+        let reader = fs::File::open(&at).unwrap();
+        let leased = Leased::of(open()).unwrap();
+        assert!(leased.holds(), "readers do not matter");
+        fs::rename(&at, dir.path().join("g")).unwrap();
+        assert!(leased.holds(), "nor do other names");
+        let (opening, path) = (std::sync::mpsc::channel(), dir.path().join("g"));
+        let writer = std::thread::spawn(move || {
+            let opened = fs::OpenOptions::new().append(true).open(path);
+            opening.0.send(()).unwrap();
+            opened.map(drop)
+        });
+        let is_held = || leased.holds();
+        while is_held() {
+            std::thread::yield_now();
+        }
+        assert!(opening.1.try_recv().is_err(), "it waits");
+        drop(leased.release());
+        writer.join().unwrap().unwrap();
+        fs::rename(dir.path().join("g"), &at).unwrap();
+        let writer = fs::OpenOptions::new().append(true).open(&at).unwrap();
+        assert_eq!(Leased::of(open()).err(), Some(NoLease::HasWriter));
+        drop((writer, reader));
+        assert!(Leased::of(open()).is_ok());
     }
 
     #[test]

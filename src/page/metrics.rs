@@ -192,7 +192,14 @@ pub(super) mod tests {
             coverage_ratio: Some(0.25),
             last_commit: Some(commit),
             retry: Some(RetryReport { attempts: 3, next_at: String::new(), reason: String::new() }),
-            done: Some(DoneReport { commits: 9, files: 90, removed: 1, bytes: 1 << 40, failed_tries: 7 }),
+            done: Some(DoneReport {
+                commits: 9,
+                files: 90,
+                removed: 1,
+                bytes: 1 << 40,
+                failed_tries: 7,
+                ..DoneReport::default()
+            }),
             ..FolderReport::default()
         };
         let new =

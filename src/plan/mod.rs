@@ -3,6 +3,7 @@
 mod brake;
 mod planner;
 mod requests;
+pub mod retire;
 
 pub use brake::{Brake, Judgement};
 pub use planner::{Mark, Planner};

@@ -5,6 +5,7 @@
 //! mechanism: the open batches of the journal are recovered before anything else is sent, after a lost
 //! answer just as after a crash.
 
+mod after_push;
 mod asked;
 pub mod backoff;
 mod batch;

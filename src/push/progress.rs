@@ -102,6 +102,10 @@ pub struct PushStatus {
     pub quarantined: u64,
     /// Changes left out because their file was not what it was.
     pub dropped: u64,
+    /// Files that are on the branch and were taken off the machine since the start.
+    pub taken_off: u64,
+    /// Their bytes.
+    pub taken_off_bytes: u64,
     /// Files that the branch was listed with.
     pub listed: u64,
 }

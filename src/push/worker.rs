@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::after_push::AfterPush;
 use super::asked::{Flushes, stage_of};
 use super::deliver::Failed;
 use super::early::{self, EARLY_SIZE_MAX, EarlyBatch, early_min};
@@ -18,7 +19,7 @@ use super::removals::Removals;
 use super::tries::Tries;
 use super::verdict::Verdict;
 use super::{Ask, PushPhase, PushStatus, Pusher, Rank, Steering};
-use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
+use crate::config::{self, BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::{Finished, Outlook};
 use crate::path::printable;
@@ -42,6 +43,12 @@ pub struct PushOptions {
     pub mirror: bool,
     /// When removals are held.
     pub delete_brake: DeleteBrake,
+    /// What becomes here of files that are on the branch.
+    pub after_push: config::AfterPush,
+    /// Patterns of what is left out, and of what alone counts: nothing that is left out is taken off.
+    pub exclude: Vec<String>,
+    /// See `exclude`.
+    pub include: Vec<String>,
     /// What a person types to let them go.
     pub release_command: String,
     /// What commits say.
@@ -95,6 +102,7 @@ pub async fn run(
     let mut collected = Collected::new(Planner::new(pusher.options.limits), changes, steering);
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
+    let mut after_push = AfterPush::load(&pusher);
     // The batch that is staged while it is collected, and whether that may be tried.
     let (mut early, mut goes_early) = (None, pusher.options.transport != Transport::Put);
     let mut sure = Some(sure);
@@ -103,6 +111,7 @@ pub async fn run(
     let mut check_at = Some(Instant::now());
     let failure = loop {
         removals.step(&pusher, &mut collected.planner).await;
+        after_push.take_strays(&pusher);
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
         collected.flushes.step(&mut collected.planner, collected.received, is_calm);
         if collected.is_held() && early.take().is_some() {
@@ -118,6 +127,7 @@ pub async fn run(
             && collected.planner.is_empty()
             && early.is_none()
             && removals.is_done()
+            && after_push.is_settled()
             && check_at.is_none()
         {
             break None;
@@ -140,6 +150,8 @@ pub async fn run(
         let check = check_at.filter(|_| early.is_none());
         let at = [due, check].into_iter().flatten().min().map(|at| at.max(tries.not_before));
         let at = at.filter(|_| !is_held);
+        // Only where nothing of ours is under way.
+        let takes_off_at = after_push.due_at(tries.row().is_some()).filter(|_| !is_held && early.is_none());
         let sets_out = goes_early
             && !is_held
             && collected.open
@@ -189,6 +201,7 @@ pub async fn run(
                 None => collected.open = false,
             },
             () = removals.changed() => {}
+            () = pusher.inbox.stray() => {}
             Some(ask) = collected.steering.asks.recv() => collected.answer(ask, &[], tries.row().is_some()),
             Ok(()) = collected.steering.holds.changed() => {}
             () = sleep_until(judge_at), if judge_at.is_some() => {
@@ -251,6 +264,18 @@ pub async fn run(
                         }
                         break None;
                     }
+                }
+            }
+            // The last of all: what is to be pushed does not wait for it.
+            () = sleep_until(takes_off_at), if takes_off_at.is_some() => {
+                let found = {
+                    let mut finding = Box::pin(after_push.find(&pusher));
+                    collected.take_in_during(&mut finding.as_mut(), &pusher, (&removals, &[]), &cancel).await
+                };
+                match found {
+                    Ended::Done(found) => after_push.take_off(&pusher, found).await,
+                    Ended::Paused => {}
+                    Ended::Cancelled => break None,
                 }
             }
         }

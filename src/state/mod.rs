@@ -17,6 +17,7 @@ mod places;
 mod problems;
 mod removals;
 mod schema;
+mod taking_off;
 mod uploads;
 
 pub use asked::{BelowDir, OpenBatch};
@@ -29,4 +30,5 @@ pub use pauses::Pause;
 pub use places::{PlaceError, PlaceKey, Places};
 pub use problems::{ProblemKind, ProblemRow};
 pub use removals::{Held, RemovalCounts};
+pub use taking_off::{Leaving, PushedFiles, TakenOff};
 pub use uploads::{RESUMED_MIN, UploadRow};

@@ -165,7 +165,8 @@ const REMOVALS: &str =
 /// Makes what a database of this version may lack.
 pub(super) fn complete(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(REMOVALS)?;
-    connection.execute_batch(super::uploads::TABLE)
+    connection.execute_batch(super::uploads::TABLE)?;
+    connection.execute_batch(super::taking_off::TABLE)
 }
 
 /// The schema's version; 0 for an empty database.

@@ -132,6 +132,8 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
         removed: push.files_removed,
         bytes: push.bytes_pushed,
         failed_tries: push.failures,
+        taken_off: push.taken_off,
+        taken_off_bytes: push.taken_off_bytes,
     });
     let under_way = step(&push.phase);
     report.watched_dirs = intake.watched_dirs;

@@ -208,6 +208,12 @@ pub struct DoneReport {
     pub bytes: u64,
     /// Tries to push that failed.
     pub failed_tries: u64,
+    /// Files that are on the branch and were taken off the machine, as `after_push` says.
+    #[serde(default)]
+    pub taken_off: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub taken_off_bytes: u64,
 }
 
 /// A path that is not on the branch.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Folder;
+use crate::config::{Folder, TakeOff};
 use crate::folder::Coverage;
 use crate::folder::intake::{ROOT_CHECK, UNCOVERED_RESCAN};
+use crate::plan::retire;
 
 /// How often what systemd shows is brought up to date, and failed folders are looked for: while something goes on, and at
 /// rest.
@@ -44,9 +45,14 @@ pub(super) fn of_folder(folder: &Folder, coverage: &Coverage) -> Vec<TimerReport
         Coverage::Full => folder.rescan_interval,
         _ => folder.rescan_interval.min(UNCOVERED_RESCAN),
     };
-    vec![
+    let mut timers = vec![
         timer("it is looked whether the folder is still the same directory", ROOT_CHECK),
         timer("all of the folder is compared with what is known", rescan),
         timer("the branch is compared with what is known", folder.rescan_interval),
-    ]
+    ];
+    if folder.after_push.action != TakeOff::Keep {
+        let every = retire::interval(folder.after_push.min_age);
+        timers.push(timer("files are looked for that after_push takes off", every));
+    }
+    timers
 }

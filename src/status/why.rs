@@ -12,7 +12,9 @@ use crate::folder::intake::PathStage;
 use crate::folder::{LeftOut, Settling};
 use crate::path::Refusal;
 use crate::push::PushStage;
-use crate::state::{BelowDir, FileRow, OpenBatch, Pause, Presence, ProblemKind, ProblemRow, RetryRow};
+use crate::state::{
+    BelowDir, FileRow, OpenBatch, Pause, Presence, ProblemKind, ProblemRow, RetryRow, TakenOff,
+};
 
 /// Why a path is where it is. Fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,6 +107,8 @@ pub struct Facts {
     pub writers: Vec<WriterProcess>,
     /// What is known of the file.
     pub row: Option<FileRow>,
+    /// What became of it, where `after_push` has taken it off.
+    pub taken_off: Option<TakenOff>,
     /// What is wrong with it.
     pub problem: Option<ProblemRow>,
     /// The batch that it is part of.
@@ -139,6 +143,9 @@ fn answer(facts: &Facts) -> Answer {
                 "to push it, take that pattern out, or add one with \"!\" behind it that takes it back"
             }
             LeftOut::NotIncluded => "to push it, add a pattern to include in the config",
+            LeftOut::TakingOff => {
+                "the service gives it its own name back when it starts; if that is long ago, rename it yourself"
+            }
         };
         return ("left_out", format!("It is left out: {left_out}."), Some(next.to_owned()));
     }
@@ -175,7 +182,7 @@ fn answer(facts: &Facts) -> Answer {
     }
     match (&facts.here, &facts.row) {
         (Here::File(signature), Some(row)) if row.is_proved() => at_rest(facts, row, signature),
-        (Here::Gone, Some(row)) if row.known.signature.is_some() => gone(row),
+        (Here::Gone, Some(row)) if row.known.signature.is_some() => gone(facts, row),
         (Here::Gone, _) => (
             "gone",
             "There is no such file, and none of this name was ever pushed from here.".to_owned(),
@@ -299,7 +306,21 @@ fn commit_text(row: &FileRow) -> String {
     }
 }
 
-fn gone(row: &FileRow) -> Answer {
+fn gone(facts: &Facts, row: &FileRow) -> Answer {
+    if let Some(TakenOff { moved_to, at_ms }) =
+        facts.taken_off.as_ref().filter(|_| row.known.presence == Presence::Kept)
+    {
+        let at = time(*at_ms);
+        let what = match moved_to {
+            Some(to) => format!("It was moved below {to} at {at}"),
+            None => format!("It was deleted here at {at}"),
+        };
+        return (
+            "gone",
+            format!("{what}, as after_push says; it is on the branch{}.", commit_text(row)),
+            None,
+        );
+    }
     let (answer, next) = match row.known.presence {
         Presence::Kept => {
             ("It is gone from the folder; the branch keeps it, as on_delete = \"keep\" says.", None)

@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,11 +7,12 @@ use rustix::fs::Access;
 
 use super::{Finding, Level, may};
 use crate::blocking::joined;
-use crate::config::{Config, Folder};
+use crate::config::{Config, Folder, TakeOff, show_duration};
 use crate::content::{Calls, EntryKind, Mounts, OpenError, RootDir};
-use crate::folder::Filter;
+use crate::folder::{Filter, remote_filesystem};
 use crate::oxen::CROWDED_DIR_FILES;
 use crate::path::{LocalPath, printable};
+use crate::plan::retire;
 use crate::status::CROWDED_HELP;
 
 /// Whoever waits in front of a terminal waits no longer for a folder's answer.
@@ -49,7 +51,29 @@ pub(super) async fn check_folders(config: &Config) -> Vec<FolderFound> {
             }
         });
     }
+    note_shared(config, &mut all);
     all
+}
+
+/// Links may lead from one folder to another; the words in the config were compared already.
+fn note_shared(config: &Config, all: &mut [FolderFound]) {
+    let real_paths: Vec<_> = all.iter().map(|found| found.real_path.clone()).collect();
+    for (index, (folder, found)) in config.folders.iter().zip(all).enumerate() {
+        let Some(real) = real_paths.get(index).and_then(Option::as_deref) else { continue };
+        let overlaps = |other: &Path| other.starts_with(real) || real.starts_with(other);
+        let others = real_paths.iter().zip(&config.folders).enumerate().filter(|(other, _)| *other != index);
+        let mut shared = others.filter(|(_, (other, _))| other.as_deref().is_some_and(overlaps));
+        if folder.after_push.action != TakeOff::Keep
+            && let Some((_, (_, other))) = shared.next()
+        {
+            let detail = format!(
+                "after_push would take files off that {} watches too, through a link, and may not have pushed; give each \
+                 folder files of its own, or write after_push.do = \"keep\"",
+                printable(&other.path)
+            );
+            found.findings.push(Finding { level: Level::Failure, what: what_of(folder), detail });
+        }
+    }
 }
 
 fn what_of(folder: &Folder) -> String {
@@ -93,10 +117,62 @@ fn check_folder(folder: &Folder, calls: &Arc<Calls>) -> FolderFound {
                 );
                 finding(Level::Warning, detail)
             });
-            ([reading].into_iter().chain(passed_by).chain(crowded).collect(), dirs, files)
+            let taken_off = after_push(folder, calls).map(|(level, detail)| finding(level, detail));
+            let findings = [reading].into_iter().chain(passed_by).chain(crowded).chain(taken_off);
+            (findings.collect(), dirs, files)
         }
     };
     FolderFound { findings, dirs, files, real_path }
+}
+
+/// What becomes of files after they were pushed, and whether that can be done.
+fn after_push(folder: &Folder, calls: &Arc<Calls>) -> Option<(Level, String)> {
+    let what = match &folder.after_push.action {
+        TakeOff::Keep => return None,
+        TakeOff::Delete => "deleted here".to_owned(),
+        TakeOff::Move(to) => format!("moved below {}", printable(to)),
+    };
+    let age = show_duration(folder.after_push.min_age);
+    Some(match can_take_off(folder, calls) {
+        Ok(()) => (
+            Level::Ok,
+            format!(
+                "files are {what} {age} after they were proved to be on the branch (after_push); the unit of a service \
+                 must let it write there (ReadWritePaths, systemd/README.md)"
+            ),
+        ),
+        Err(reason) => (
+            Level::Failure,
+            format!("files are to be {what} after they were pushed, and cannot be: {reason}"),
+        ),
+    })
+}
+
+fn can_take_off(folder: &Folder, calls: &Arc<Calls>) -> Result<(), String> {
+    let open = |path: &Path| {
+        let shown = printable(path);
+        let root = RootDir::open_counted(path, calls)
+            .map_err(|error| format!("{shown} cannot be opened: {}", OpenError::from(error)))?;
+        match root.may_change(&LocalPath::root()) {
+            Ok(()) => Ok(root),
+            Err(OpenError::Io(error)) if error.kind() == ErrorKind::ReadOnlyFilesystem => Err(format!(
+                "{shown} is mounted read-only; where oxen-sync runs as a service, name it in ReadWritePaths of its unit \
+                 (systemd/README.md)"
+            )),
+            Err(_) => {
+                Err(format!("{shown} may not be written to; let the user that runs oxen-sync write there"))
+            }
+        }
+    };
+    let root = open(&folder.path)?;
+    if let Some(name) = root.filesystem_magic().ok().and_then(remote_filesystem) {
+        return Err(retire::remote(name));
+    }
+    let TakeOff::Move(to) = &folder.after_push.action else { return Ok(()) };
+    if open(to)?.id().device != root.id().device {
+        return Err(format!("{} lies on another filesystem than the folder", printable(to)));
+    }
+    Ok(())
 }
 
 /// What a run would find in a folder.

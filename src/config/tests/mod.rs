@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::path::{Layout, RepoPath};
 
+mod after_push;
 mod fuzz;
 mod reference;
 
@@ -95,6 +96,7 @@ fn the_least_config_gets_the_defaults() {
         transport: Transport::Auto,
         on_delete: OnDelete::Keep,
         delete_brake: DeleteBrake { share_percent: 50, files: 10 },
+        after_push: AfterPush { action: TakeOff::Keep, min_age: Duration::from_secs(7 * 24 * 3600) },
         message: MessageTemplate::default(),
     };
     assert_eq!(config.folders, [folder]);
@@ -107,7 +109,9 @@ fn every_key_of_the_schema_is_read() {
         for key in *keys {
             let text = match *table {
                 "[[folder]]" => with(&format!("{key} = 2026-11-05")),
-                "settle" | "batch" | "delete_brake" => with(&format!("{table}.{key} = 2026-11-05")),
+                "settle" | "batch" | "delete_brake" | "after_push" => {
+                    with(&format!("{table}.{key} = 2026-11-05"))
+                }
                 "the top of the file" => format!("{key} = 2026-11-05\n"),
                 _ => format!("{table}\n{key} = 2026-11-05\n"),
             };

@@ -41,6 +41,7 @@ fn the_reference_tells_the_true_defaults() {
         "server",
         "create_branch_from",
         "description",
+        "after_push.move_to",
     ];
     let text: String = uncommented()
         .lines()
@@ -57,9 +58,11 @@ fn the_reference_names_every_key_and_pattern() {
     let text = uncommented();
     let (_, tables) = schema::TABLES.split_first().unwrap();
     for (table, keys) in tables {
-        for key in keys.iter().filter(|key| !matches!(**key, "settle" | "batch" | "delete_brake")) {
+        for key in
+            keys.iter().filter(|key| !matches!(**key, "settle" | "batch" | "delete_brake" | "after_push"))
+        {
             let line = match *table {
-                "settle" | "batch" | "delete_brake" => format!("\n{table}.{key} = "),
+                "settle" | "batch" | "delete_brake" | "after_push" => format!("\n{table}.{key} = "),
                 _ => format!("\n{key} = "),
             };
             assert!(text.contains(&line), "{table} {key}");

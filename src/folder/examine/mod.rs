@@ -259,12 +259,15 @@ impl Examiner {
         self.state.clear_problem(self.folder, path)?;
         let row = self.state.file(self.folder, path)?;
         // A file that was only listed on the branch was never here.
-        let known =
-            row.filter(|row| row.known.signature.is_some()).map(|row| (row.known.presence, row.place));
+        let known = row.and_then(|row| Some((row.known.presence, row.place, row.known.signature?)));
         Ok(match known {
-            Some((Presence::Here, _)) if self.mirror => Verdict::MarkGone(Presence::Waiting),
-            Some((Presence::Here, _)) => Verdict::MarkGone(Presence::Kept),
-            Some((Presence::Released, place)) if self.mirror => {
+            Some((Presence::Here, _, signature)) if self.mirror => {
+                // By us, when the folder was none that mirrors.
+                let is_taken_off = self.state.was_taken_off(self.folder, path, &signature)?;
+                Verdict::MarkGone(if is_taken_off { Presence::Kept } else { Presence::Waiting })
+            }
+            Some((Presence::Here, ..)) => Verdict::MarkGone(Presence::Kept),
+            Some((Presence::Released, place, _)) if self.mirror => {
                 let change = Change { path: path.clone(), place, kind: ChangeKind::Remove };
                 Verdict::Done(Examined::Finished(change))
             }

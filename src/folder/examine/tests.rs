@@ -1,6 +1,7 @@
 use super::*;
+use crate::content::Digests;
 use crate::path::{Layout, RepoPath};
-use crate::state::{BatchRow, BatchTransport, Phase};
+use crate::state::{BatchRow, BatchTransport, Leaving, Phase};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -184,4 +185,30 @@ fn what_can_never_be_stored_is_refused_with_a_reason() {
     }
     f.examiner.max_file_size = None;
     assert!(matches!(f.look("large"), Examined::Finished(_)), "a raised limit releases it");
+}
+
+#[test]
+fn what_was_taken_off_is_not_removed_by_a_folder_that_mirrors_since() {
+    let mut f = Fixture::new();
+    f.examiner.mirror = true;
+    let Examiner { state, folder, .. } = f.examiner.clone();
+    let row = |name: &str| state.file(folder, &local(name)).unwrap().unwrap();
+    for name in ["ours", "theirs"] {
+        f.write(name, name);
+        f.push(name);
+        let signature = row(name).known.signature.unwrap();
+        let digests = Digests { sha256: row(name).sha256.unwrap(), xxh3: row(name).xxh3 };
+        let confirmed = [Confirmed { path: local(name), signature, digests, racy: false }];
+        state.confirm_files(folder, &confirmed).unwrap();
+        if name == "ours" {
+            let leaving = vec![Leaving { path: local(name), signature }];
+            assert_eq!(state.begin_taking_off(folder, leaving, None, 1).unwrap().len(), 1);
+            // A look that had seen it before is written down late.
+            state.confirm_files(folder, &confirmed).unwrap();
+            state.end_taking_off(folder, &[local(name)], &[]).unwrap();
+        }
+        fs::remove_file(f.dir.path().join(name)).unwrap();
+    }
+    assert_eq!((f.look("ours"), row("ours").known.presence), (Examined::Nothing, Presence::Kept));
+    assert_eq!((f.look("theirs"), row("theirs").known.presence), (Examined::Removed, Presence::Waiting));
 }

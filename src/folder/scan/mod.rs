@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::walk::Walk;
 use super::{Filter, TreeWatch};
-use crate::content::{DirEntries, DirEntry, EntryKind, Mounts, OpenError, RootDir, Signature};
+use crate::content::{
+    DirEntries, DirEntry, EntryKind, Mounts, OpenError, RootDir, Signature, is_apart, own_name,
+};
 use crate::path::LocalPath;
 use crate::state::{FolderKey, KnownFile, Presence, Reader, StateError};
 
@@ -24,6 +26,8 @@ pub enum Finding {
     Differs(LocalPath, Signature),
     /// A known file that the folder no longer has.
     Gone(LocalPath),
+    /// A file, by its own name, that has the one of a file which is being taken off.
+    Apart(LocalPath),
     /// A directory that could not be listed, and why; nothing is said of what lies in it.
     Unreadable(LocalPath, String),
     /// Something that is never stored, and why.
@@ -209,6 +213,9 @@ impl Scan<'_> {
             if let EntryKind::File(signature) = entry.kind {
                 if self.filter.excludes_file_in(dir, entry.name) {
                     seen.summary.excluded += 1;
+                    if is_apart(entry.name) {
+                        differing.push(Difference::Entry { index, was_here: false });
+                    }
                     return;
                 }
                 seen.summary.files += 1;
@@ -256,6 +263,12 @@ impl Scan<'_> {
     ) -> ControlFlow<()> {
         let path = dir.join(entry.name);
         match entry.kind {
+            EntryKind::File(_) if is_apart(entry.name) => {
+                return match own_name(entry.name) {
+                    Some(own) => report(Finding::Apart(dir.join(own))),
+                    None => ControlFlow::Continue(()),
+                };
+            }
             EntryKind::File(signature) => return report(Finding::Differs(path, signature)),
             EntryKind::Dir { device } if device == self.root.id().device => {
                 if self.filter.excludes_dir(&path) {

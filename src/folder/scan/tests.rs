@@ -73,6 +73,7 @@ impl Fixture {
             found.lock().unwrap().push(match finding {
                 Finding::Differs(path, _) => format!("differs {path}"),
                 Finding::Gone(path) => format!("gone {path}"),
+                Finding::Apart(path) => format!("apart {path}"),
                 Finding::Unreadable(path, _) => format!("unreadable {path}"),
                 Finding::Skipped(path, _) => format!("skipped {path}"),
             });
@@ -116,6 +117,15 @@ impl Fixture {
     fn scan(&self) -> Vec<String> {
         self.scan_from("").0
     }
+}
+
+#[test]
+fn a_file_that_is_being_taken_off_is_told_by_its_own_name() {
+    let f = Fixture::new();
+    for path in ["d/.oxen-sync-taking-off.a", "d/.oxen-sync-taking-off.", "hidden/.oxen-sync-taking-off.b"] {
+        f.write(path);
+    }
+    assert_eq!(f.scan(), ["apart d/a"]);
 }
 
 #[test]

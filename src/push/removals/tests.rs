@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{BatchLimits, DeleteBrake, MessageTemplate, Transport};
+use crate::config::{AfterPush, BatchLimits, DeleteBrake, MessageTemplate, TakeOff, Transport};
 use crate::content::{Digests, Signature};
 use crate::folder::Inbox;
 use crate::oxen::{Author, Client, ClientOptions};
@@ -119,6 +119,9 @@ impl Mirror {
             limits: BATCH,
             mirror: true,
             delete_brake: LIMITS,
+            after_push: AfterPush { action: TakeOff::Keep, min_age: Duration::ZERO },
+            exclude: Vec::new(),
+            include: Vec::new(),
             release_command: "release".to_owned(),
             message: MessageTemplate::default(),
             host: "rig-07".to_owned(),

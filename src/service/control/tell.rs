@@ -138,6 +138,7 @@ pub(super) async fn facts(
             left_out,
             writers: Vec::new(),
             row: None,
+            taken_off: None,
             problem: None,
             batch: None,
             retry: None,
@@ -158,6 +159,9 @@ pub(super) async fn facts(
             if let Some(place) = place {
                 facts.on_branch = place.path_of(&local).map(|path| printable(path.as_str()));
             }
+        }
+        if let Some(signature) = facts.row.as_ref().and_then(|row| row.known.signature) {
+            facts.taken_off = reader.taken_off(key, &local, &signature)?;
         }
         facts.problem = reader.problem(key, &local)?;
         facts.batch = reader.batch_of(key, &local)?;

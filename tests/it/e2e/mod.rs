@@ -1,5 +1,6 @@
 //! The whole program, from a folder to a branch, before the stand-in and before the real server.
 
+mod after_push;
 mod bandwidth;
 mod brake;
 mod changes;

@@ -168,6 +168,18 @@ impl Mount {
         Self::new(&["--bind".into(), from.into()], at)
     }
 
+    /// Lets nobody write to it any more; says whether that could be done.
+    pub(crate) fn make_read_only(&self) -> bool {
+        let remount = ["mount", "-o", "remount,bind,ro"].map(OsStr::new);
+        match tool(&[&remount[..], &[self.at.as_os_str()]].concat()) {
+            Ok(()) => true,
+            Err(why) => {
+                leave_out(&format!("this cannot be made read-only: {why}"));
+                false
+            }
+        }
+    }
+
     /// The filesystem in a file; `None` where that cannot be mounted.
     pub(crate) fn image(file: &Path, at: &Path) -> Option<Self> {
         Self::new(&["-o".into(), "loop".into(), file.into()], at)

@@ -280,6 +280,7 @@ impl<'a> Session<'a> {
             }
             Finding::Differs(path, signature) => self.settle.found(&path, Some(signature), now),
             Finding::Gone(path) => self.settle.found(&path, None, now),
+            Finding::Apart(path) => self.inbox.add_stray(path),
             Finding::Skipped(path, reason) => {
                 self.skipped.0 += 1;
                 if reason == MOUNT {
