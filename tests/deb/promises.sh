@@ -53,7 +53,9 @@ everything_is_in_its_place() {
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/changelog.Debian.gz
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/changelog.gz
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/copyright
+-rw-r--r-- 0/0 /usr/share/doc/oxen-sync/grafana-dashboard.json
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/oxen-sync.toml
+-rw-r--r-- 0/0 /usr/share/doc/oxen-sync/prometheus-alerts.yml
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/status.schema.json
 -rw-r--r-- 0/0 /usr/share/doc/oxen-sync/systemd.md
 -rw-r--r-- 0/0 /usr/share/fish/vendor_completions.d/oxen-sync.fish
