@@ -161,6 +161,14 @@ fn block(folder: &FolderReport) -> String {
         folder.waiting,
         folder.failed
     );
+    if let Some(done) = folder.done.as_ref().filter(|done| done.taken_off > 0) {
+        let _ = writeln!(
+            out,
+            "  taken off {} files ({}) since the start; the branch holds them",
+            done.taken_off,
+            ByteSize(done.taken_off_bytes)
+        );
+    }
     if folder.excluded > 0 {
         let _ = writeln!(out, "  excluded  {} files and directories by patterns", folder.excluded);
     }
@@ -270,6 +278,7 @@ fn size(bytes: i64) -> ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::DoneReport;
 
     fn report(folders: usize, failing: usize) -> Report {
         let folder = |n| FolderReport {
@@ -298,5 +307,14 @@ mod tests {
         let text = render(&report(200, 0), None);
         assert_eq!(text.matches("state ").count(), 200, "nothing is left out where there is room");
         assert!(render(&report(200, 1), Some(30)).contains("more folders with nothing to be said of them"));
+    }
+
+    #[test]
+    fn a_folder_that_is_empty_by_our_own_doing_says_so() {
+        let mut report = report(1, 0);
+        let done = DoneReport { taken_off: 2, taken_off_bytes: 3 << 20, ..DoneReport::default() };
+        report.folders[0].done = Some(done);
+        let text = render(&report, None);
+        assert!(text.contains("taken off 2 files (3.0 MiB) since the start; the branch holds them"), "{text}");
     }
 }
