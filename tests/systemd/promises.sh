@@ -222,6 +222,14 @@ works_by_group() {
     lands lab/cells by-group /data/camera/by-group
 }
 
+takes_off() {
+  machine install -d -o oxen-sync /data/pushed &&
+    machine sed -i 's|^path = "/data/camera"$|&\nafter_push = { do = "move", min_age = "2s", move_to = "/data/pushed" }|' "$config" &&
+    machine grep -q '^after_push' "$config" && readme after-push && put /data/camera/goes &&
+    machine cp /data/camera/goes /root/goes && within 40 machine test -e /data/pushed/goes && ! machine test -e /data/camera/goes &&
+    machine cmp /root/goes /data/pushed/goes && on_branch lab/cells goes /root/goes
+}
+
 keeps_key_encrypted() {
   readme encrypt && machine grep -qx "$key" /run/credentials/oxen-sync.service/oxen-api-key &&
     ! machine grep -rqF "$key" /etc
@@ -281,6 +289,7 @@ promise "a broken config at the start: failed, not tried again; mended, it start
 promise "watchdog: a hung process is ended, restarted and goes on" barks
 promise "README: works with granted folders and without CAP_DAC_READ_SEARCH" works_with_grants
 promise "README: works by group" works_by_group
+promise "README: with the folder opened to it, what was pushed is moved away" takes_off
 promise "README: the key can lie encrypted" keeps_key_encrypted
 promise "README: a second server's key reaches the service" takes_second_key
 promise "README: remove leaves no service behind" goes_without_trace
