@@ -315,6 +315,9 @@ mod tests {
         let done = DoneReport { taken_off: 2, taken_off_bytes: 3 << 20, ..DoneReport::default() };
         report.folders[0].done = Some(done);
         let text = render(&report, None);
-        assert!(text.contains("taken off 2 files (3.0 MiB) since the start; the branch holds them"), "{text}");
+        assert!(
+            text.contains("taken off 2 files (3.0 MiB) since the start; the branch holds them"),
+            "{text}"
+        );
     }
 }
