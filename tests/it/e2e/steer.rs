@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxen_sync::oxen::Op;
-use oxen_sync::status::FolderState;
+use oxen_sync::status::{FolderState, Report};
 use serde_json::{Value, json};
 
 use super::{before_both, on_both};
@@ -203,20 +203,22 @@ async fn a_file_that_was_set_aside_is_tried_again_by_hand() {
     ["poison a/x", "poison b/x", "well/x"].into_iter().for_each(|path| rig.write(path, path));
     rig.left_out = vec![b"poison a/x".to_vec(), b"poison b/x".to_vec()];
     start(&mut rig).await;
-    let set_aside = async {
-        for number in 0.. {
-            // That other files pass shows whose fault it is.
-            rig.write(&format!("well/{number}"), "x");
-            for _ in 0..10 {
-                rig.kick();
-                if rig.folder_status().await.failed == 2 {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+    // That other files pass shows whose fault it is. A kick lets go what was set aside, so there is none after the last.
+    let mut seen = 0;
+    for number in 0.. {
+        let tries = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
+        rig.write(&format!("well/{number}"), "x");
+        let report = rig
+            .until_status("the next try is due", |report| {
+                report.folders[0].failed == 2 || tries(report) > seen
+            })
+            .await;
+        if report.folders[0].failed == 2 {
+            break;
         }
-    };
-    tokio::time::timeout(rig.patience, set_aside).await.expect("both are set aside");
+        seen = tries(&report);
+        rig.kick();
+    }
     rig.settled().await;
     standin.clear_faults();
     let failed = said(&rig, &["failed"]).await;
