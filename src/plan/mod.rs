@@ -7,4 +7,4 @@ pub mod retire;
 
 pub use brake::{Brake, Judgement};
 pub use planner::{Mark, Planner};
-pub use requests::{Carrier, Requests, SMALL_FILE_MAX, carrier, groups_for_put, requests};
+pub use requests::{Requests, SMALL_FILE_MAX, groups_for_put, requests};

@@ -8,19 +8,10 @@ pub const SMALL_FILE_MAX: u64 = 1024 * 1024;
 /// those of several forms side by side (oxen-server 0.65.2): many small forms keep it busy to the end of a batch.
 const FORM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const FORM_FILES_MAX: usize = 125;
-/// With more files than this a workspace is quicker than a PUT (oxen-server 0.65.2).
+/// So many files take a PUT about a second (oxen-server 0.65.2); who waits for a lost answer knows how long.
 const PUT_FILES_MAX: usize = 100;
 /// Below this size it costs less to send a content again than to ask whether it is there.
 const ASK_MIN: u64 = 64 * 1024;
-
-/// What carries a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// One PUT to one directory.
-    Put,
-    /// A workspace with one merge.
-    Workspace,
-}
 
 /// A batch's changes, by index, sorted into the requests that stage them in a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,12 +26,6 @@ pub struct Requests {
     pub uploads: Vec<usize>,
     /// Files that no request can carry.
     pub unsendable: Vec<usize>,
-}
-
-/// What carries the changes best without harm to any of them. `paths` are their places on the branch.
-pub fn carrier(changes: &[Change], paths: &[RepoPath], info: &CommitInfo) -> Carrier {
-    let fits = changes.len() <= PUT_FILES_MAX && fits_put(changes, paths, info);
-    if fits { Carrier::Put } else { Carrier::Workspace }
 }
 
 /// Splits changes into groups that a PUT each can carry, and those that none can.
@@ -140,22 +125,22 @@ mod tests {
         changes.iter().map(path_of).collect()
     }
 
-    fn carries(changes: &[Change]) -> Carrier {
-        carrier(changes, &paths(changes), &info())
+    fn fits(changes: &[Change]) -> bool {
+        fits_put(changes, &paths(changes), &info())
     }
 
     #[test]
     fn a_put_carries_only_what_it_leaves_unharmed() {
-        assert_eq!(carries(&[put("d/a", 1), put("d/b", 0)]), Carrier::Put);
-        assert_eq!(carries(&[put("d/a", 1), put("e/b", 1)]), Carrier::Workspace);
-        assert_eq!(carries(&[put("d/12:30.csv", 1)]), Carrier::Workspace);
-        assert_eq!(carries(&[put("d/a", 1), remove("d/b")]), Carrier::Workspace);
+        assert!(fits(&[put("d/a", 1), put("d/b", 0)]));
+        assert!(!fits(&[put("d/a", 1), put("e/b", 1)]), "two directories");
+        assert!(!fits(&[put("d/12:30.csv", 1)]), "a name that it changes");
+        assert!(!fits(&[put("d/a", 1), remove("d/b")]), "a removal");
         let max = PUT_FORM_MAX as u64 - 3;
-        assert_eq!(carries(&[put("a", max)]), Carrier::Put);
-        assert_eq!(carries(&[put("a", max + 1)]), Carrier::Workspace);
+        assert!(fits(&[put("a", max)]));
+        assert!(!fits(&[put("a", max + 1)]));
         let many: Vec<_> = (0..=PUT_FILES_MAX).map(|n| put(&n.to_string(), 1)).collect();
-        assert_eq!(carries(&many), Carrier::Workspace);
-        assert_eq!(carries(&many[1..]), Carrier::Put);
+        let (groups, rest) = groups_for_put(many, path_of, &info());
+        assert_eq!((groups.iter().map(Vec::len).collect(), rest), (vec![PUT_FILES_MAX, 1], Vec::new()));
     }
 
     #[test]

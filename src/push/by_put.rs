@@ -1,4 +1,3 @@
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -61,11 +60,11 @@ impl Pusher {
         };
         let failure = Failure::from(error.clone());
         match (failure.verdict, error.reason()) {
-            // A file stands where a directory of the path is to be. A workspace makes the one out of the other.
+            // A workspace would make the one out of the other.
             (_, Reason::TargetMustBeDirectory) => {
                 self.close(&batch, None, &[]).await?;
-                self.put_in_doubt.store(true, Ordering::Relaxed);
-                Err(Failure { verdict: Verdict::Ask, ..failure })
+                let reason = format!("{}; no PUT can change that: set transport = \"auto\"", failure.reason);
+                Err(Failure { reason, ..failure })
             }
             // Nothing was committed: the server said so, or never saw it.
             (Verdict::Again | Verdict::Split | Verdict::Stop, _) => {
@@ -94,9 +93,6 @@ impl Pusher {
             waited += from.elapsed();
             self.blocking(move |state| state.note_waited_for_put(folder, id, waited)).await?;
         }
-        if !self.settle(batch, None).await?.unproved.is_empty() {
-            self.put_in_doubt.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        self.settle(batch, None).await.map(|_| ())
     }
 }

@@ -1,5 +1,3 @@
-use std::sync::atomic::Ordering;
-
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::Pusher;
@@ -7,7 +5,6 @@ use super::prepare::Needed;
 use super::pusher::Failure;
 use super::verdict::Verdict;
 use crate::config::Transport;
-use crate::plan::{self, Carrier};
 use crate::state::Change;
 
 /// A delivery that failed, with the changes that are still to be pushed.
@@ -48,10 +45,7 @@ impl Pusher {
     /// What came of sending `all`.
     pub(super) fn sum_up(&self, sent: Result<Outcome, Failure>, all: Vec<Change>) -> Result<(), Failed> {
         match sent {
-            Ok(Outcome { unproved, .. }) if unproved.is_empty() => {
-                self.put_in_doubt.store(false, Ordering::Relaxed);
-                Ok(())
-            }
+            Ok(Outcome { unproved, .. }) if unproved.is_empty() => Ok(()),
             Ok(Outcome { said_yes, unproved }) => {
                 Err(Failed { failure: self.not_there(said_yes, &unproved), changes: unproved })
             }
@@ -60,25 +54,17 @@ impl Pusher {
     }
 
     async fn try_send(&self, needed: Needed) -> Result<Outcome, Failure> {
-        let carrier = self.carrier()?;
+        let by_put = self.goes_by_put()?;
         let message = self.message(&needed.changes, &needed.new);
         let batch = self.new_batch(needed.changes, message)?;
-        let carrier = match carrier {
-            Some(carrier) => carrier,
-            None => plan::carrier(&batch.changes, &batch.paths, &batch.info),
-        };
-        match carrier {
-            Carrier::Put => self.send_by_put(batch).await,
-            Carrier::Workspace => self.send_by_workspace(batch).await,
-        }
+        if by_put { self.send_by_put(batch).await } else { self.send_by_workspace(batch).await }
     }
 
-    /// What carries a batch; `None` where the batch itself decides.
-    fn carrier(&self) -> Result<Option<Carrier>, Failure> {
-        let is_safe = self.target.is_put_safe();
+    fn goes_by_put(&self) -> Result<bool, Failure> {
         match self.options.transport {
-            Transport::Workspace => Ok(Some(Carrier::Workspace)),
-            Transport::Put if !is_safe => Err(Failure::of_surroundings(
+            Transport::Auto | Transport::Workspace => Ok(false),
+            Transport::Put if self.target.is_put_safe() => Ok(true),
+            Transport::Put => Err(Failure::of_surroundings(
                 Verdict::Stop,
                 format!(
                     "a PUT to the branch {} may reach another branch, since one's name begins the other's; set \
@@ -86,11 +72,6 @@ impl Pusher {
                     self.target.branch
                 ),
             )),
-            Transport::Put => Ok(Some(Carrier::Put)),
-            Transport::Auto if !is_safe || self.put_in_doubt.load(Ordering::Relaxed) => {
-                Ok(Some(Carrier::Workspace))
-            }
-            Transport::Auto => Ok(None),
         }
     }
 
@@ -102,7 +83,6 @@ impl Pusher {
         self.target.doubt();
         if said_yes {
             self.lock_unproved().extend(unproved.iter().map(|change| change.path.clone()));
-            self.put_in_doubt.store(true, Ordering::Relaxed);
         }
         let reason = match said_yes {
             true => format!(

@@ -31,9 +31,6 @@ pub struct Pusher {
     pub(super) memory: Memory,
     /// What is being done.
     pub status: watch::Sender<PushStatus>,
-    /// The next batch goes by workspace: a PUT may still be at work on the server, and would be refused when it lands
-    /// after the workspace; or a PUT was refused for what a workspace can do.
-    pub(super) put_in_doubt: AtomicBool,
     /// Files that the server said to have taken and that were not on the branch.
     unproved: Mutex<HashSet<LocalPath>>,
     /// Requests to commit one workspace that came to no clear end, in a row.
@@ -104,7 +101,6 @@ impl Pusher {
             inbox,
             memory: Memory::new(shared),
             status,
-            put_in_doubt: AtomicBool::new(false),
             unproved: Mutex::default(),
             unclear_merges: AtomicU32::new(0),
             clearings: AtomicU64::new(0),

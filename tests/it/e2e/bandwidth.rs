@@ -48,7 +48,7 @@ fn content(len: usize) -> Vec<u8> {
 
 /// Bytes of content that have come.
 fn came(gate: &Gate) -> u64 {
-    [Op::StageFiles, Op::PutFiles, Op::PutPart].iter().map(|op| gate.count(*op).body_bytes).sum()
+    [Op::StageFiles, Op::PutPart].iter().map(|op| gate.count(*op).body_bytes).sum()
 }
 
 async fn an_upload_is_held_to_its_rate_and_not_given_up(site: &Arc<Site>) {

@@ -63,7 +63,7 @@ const EARLY: [Point; 8] = [
 async fn end_behind(site: Arc<Site>, point: Point, early: bool) -> usize {
     let keys = match point {
         Point::GoneMarked => "",
-        Point::PutCommitted => "on_delete = \"mirror\"",
+        Point::PutCommitted => "on_delete = \"mirror\"\ntransport = \"put\"",
         _ => "on_delete = \"mirror\"\ntransport = \"workspace\"\nremote_path = \"raw/{dir}/x/{name}\"",
     };
     let mut rig = Rig::new(&site, keys);
@@ -246,7 +246,7 @@ async fn harm_state(damage: Damage) {
     rig.assert_all_holds().await;
     rig.stop().await;
     let head = rig.oracle().head().await;
-    let bytes = || [Op::StageFiles, Op::PutFiles, Op::PutPart].map(|op| standin.count(op).body_bytes);
+    let bytes = || [Op::StageFiles, Op::PutPart].map(|op| standin.count(op).body_bytes);
     let sent = bytes();
     damage(&rig.state_dir.join("state.db"));
     rig.start();

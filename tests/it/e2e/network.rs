@@ -62,7 +62,7 @@ const REQUESTS: &[Asked] = &[
     asked(Op::PutPart, "workspace"),
     asked(Op::MergeWorkspace, "workspace"),
     asked(Op::ReadEntry, "workspace"),
-    asked(Op::PutFiles, "auto"),
+    asked(Op::PutFiles, "put"),
 ];
 
 fn faults() -> Vec<(&'static str, Action)> {
@@ -149,7 +149,7 @@ async fn meet(site: Arc<Site>, asked: Asked, action: Action) -> usize {
     if !asked.first {
         gate.fault(Rule::on(asked.op, action));
     }
-    if asked.transport == "auto" {
+    if asked.transport == "put" {
         // Small and in one directory.
         (0..4).for_each(|n| rig.write(&format!("a/new {n}"), format!("{n}")));
     } else {

@@ -188,7 +188,7 @@ async fn what_a_server_says_is_only_ever_shown_as_text() {
         rig.stop().await;
         assert_is_text("the log", &rig.log());
         // A file that is refused for what it is, with its reason.
-        standin.fault(Rule::on(Op::PutFiles, Action::reply(413, body)));
+        standin.fault(Rule::on(Op::StageFiles, Action::reply(413, body)));
         said(&rig, &["push"]).await;
         standin.clear_faults();
     }

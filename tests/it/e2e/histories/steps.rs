@@ -124,7 +124,6 @@ pub(super) const OPS: &[Op] = &[
     Op::BeginUpload,
     Op::PutPart,
     Op::MergeWorkspace,
-    Op::PutFiles,
     Op::ReadEntry,
     Op::DeleteWorkspace,
 ];
