@@ -15,6 +15,7 @@ mod edit;
 mod env;
 mod key;
 mod load;
+mod marker;
 mod mask;
 mod message;
 mod model;

@@ -160,6 +160,9 @@ pub struct Folder {
     pub settle: Settle,
     /// When a batch of finished files is committed.
     pub batch: BatchLimits,
+    /// The name of the file that finishes a run, with which all of its directory is committed; without one, each file is
+    /// finished by itself.
+    pub marker: Option<String>,
     /// How often the whole folder is compared with what is known.
     pub rescan_interval: Duration,
     /// 1 to 9: while folders with a larger number send to the same server, this one waits.

@@ -1,5 +1,7 @@
 //! Patterns in gitignore's syntax: the ones that apply by default, and the check of those in the file.
 
+use std::path::Path;
+
 use ignore::gitignore::GitignoreBuilder;
 
 use crate::path::printable;
@@ -86,6 +88,30 @@ pub(super) fn fault(pattern: &str) -> Option<String> {
     };
     // It may speak of the characters of the pattern.
     Some(why.split('\\').map(printable).collect::<Vec<_>>().join("\\"))
+}
+
+/// Whether `exclude` leaves out every file of this name.
+pub(super) fn excludes(exclude: &[String], name: &str) -> bool {
+    matches_below_a_directory(exclude, name)
+}
+
+/// Whether `include` names files, none of this name. Where it names directories, files of any name may be meant.
+pub(super) fn includes_none(include: &[String], name: &str) -> bool {
+    !include.is_empty()
+        && include.iter().all(|pattern| !pattern.contains('/'))
+        && !matches_below_a_directory(include, name)
+}
+
+/// Whether the last of the patterns that matches a file of this name in some directory takes it.
+fn matches_below_a_directory(patterns: &[String], name: &str) -> bool {
+    let mut builder = GitignoreBuilder::new("/");
+    for pattern in patterns {
+        if builder.add_line(None, pattern).is_err() {
+            return false;
+        }
+    }
+    let some_file = Path::new("dir").join(name);
+    builder.build().is_ok_and(|patterns| patterns.matched(some_file, false).is_ignore())
 }
 
 #[cfg(test)]

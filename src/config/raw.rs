@@ -98,6 +98,7 @@ pub(super) struct RawBatch {
     pub(super) max_wait: Option<Spanned<Duration>>,
     pub(super) max_files: Option<Spanned<u64>>,
     pub(super) max_bytes: Option<Spanned<u64>>,
+    pub(super) marker: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -265,6 +266,7 @@ impl Settings {
                     max_wait: batch.duration("max_wait", findings),
                     max_files: batch.integer("max_files", findings),
                     max_bytes: batch.size("max_bytes", findings),
+                    marker: batch.string("marker", findings),
                 })
                 .unwrap_or_default(),
             rescan_interval: table.duration("rescan_interval", findings),
@@ -317,6 +319,7 @@ impl Settings {
                 max_wait: pick(&self.batch.max_wait, &defaults.batch.max_wait),
                 max_files: pick(&self.batch.max_files, &defaults.batch.max_files),
                 max_bytes: pick(&self.batch.max_bytes, &defaults.batch.max_bytes),
+                marker: pick(&self.batch.marker, &defaults.batch.marker),
             },
             rescan_interval: pick(&self.rescan_interval, &defaults.rescan_interval),
             priority: pick(&self.priority, &defaults.priority),

@@ -53,7 +53,7 @@ pub(super) const DEFAULTS: &[&str] = FOLDER.split_at(2).1;
 
 pub(super) const SETTLE: &[&str] = &["quiet", "max_wait"];
 
-pub(super) const BATCH: &[&str] = &["quiet", "max_wait", "max_files", "max_bytes"];
+pub(super) const BATCH: &[&str] = &["quiet", "max_wait", "max_files", "max_bytes", "marker"];
 
 pub(super) const DELETE_BRAKE: &[&str] = &["share", "files"];
 

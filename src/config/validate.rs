@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::after_push::{after_push, note_mirror, note_shared};
 use super::clash::{Placed, note_clashes, note_state_dir};
+use super::marker::{marker, note_marker};
 use super::problem::Finding;
 use super::raw::{Raw, RawAuthor, RawControl, RawFolder, RawPage, Settings};
 use super::servers::{default_server, named_server, servers};
@@ -173,6 +174,7 @@ fn build_folder(
     let repo = raw.repo.as_ref().and_then(|repo| check::parsed::<RepoName>("repo", repo, findings));
     let common = check_settings(settings, home, findings);
     note_mirror(settings, common.on_delete, findings);
+    note_marker(settings, &common.exclude, &common.include, findings);
     Some(Folder {
         path: path?,
         server: server?,
@@ -188,6 +190,7 @@ fn build_folder(
         max_file_size: common.max_file_size,
         settle: common.settle,
         batch: common.batch,
+        marker: common.marker,
         rescan_interval: common.rescan_interval,
         priority: common.priority,
         upload_window: common.upload_window,
@@ -212,6 +215,7 @@ struct Checked {
     max_file_size: Option<u64>,
     settle: Settle,
     batch: BatchLimits,
+    marker: Option<String>,
     rescan_interval: Duration,
     priority: u8,
     upload_window: UploadWindow,
@@ -259,6 +263,7 @@ fn check_settings(raw: &Settings, home: Option<&Path>, findings: &mut Vec<Findin
             .map(|size| check::size("max_file_size", Some(size), EIB, &(1..=EIB), findings)),
         settle: settle(raw, findings),
         batch: batch(raw, findings),
+        marker: marker(raw, findings),
         rescan_interval: check::duration(
             "rescan_interval",
             raw.rescan_interval.as_ref(),

@@ -91,6 +91,7 @@ fn the_least_config_gets_the_defaults() {
             max_files: 10_000,
             max_bytes: 4 << 30,
         },
+        marker: None,
         rescan_interval: Duration::from_secs(3600),
         priority: 5,
         upload_window: UploadWindow::default(),
@@ -169,6 +170,18 @@ fn the_state_directory_comes_from_the_file_or_the_environment() {
 }
 
 #[test]
+fn a_marker_that_patterns_let_through_is_taken() {
+    for more in
+        ["", "include = [\"*.tif\", \"DONE\"]", "include = [\"scans/**\"]", "exclude = [\"*\", \"!DONE\"]"]
+    {
+        let config = good(&with(&format!("batch.marker = \"DONE\"\n{more}")));
+        assert_eq!(config.folders[0].marker.as_deref(), Some("DONE"), "{more}");
+    }
+    let config = good(&with("batch.marker = \"x.tmp\"\nexclude = [\"!x.tmp\"]"));
+    assert_eq!(config.folders[0].marker.as_deref(), Some("x.tmp"));
+}
+
+#[test]
 fn impossible_values_of_a_folder_are_told() {
     let table = [
         "settle.quiet = \"2d\"",
@@ -186,6 +199,11 @@ fn impossible_values_of_a_folder_are_told() {
         "batch.max_bytes = 1.5",
         "max_file_size = \"big\"",
         "max_file_size = 0",
+        "batch.marker = \"run/DONE\"",
+        "batch.marker = \"..\"",
+        "batch.marker = \"DONE\"\ntransport = \"put\"",
+        "batch.marker = \"run.tmp\"",
+        "batch.marker = \"DONE\"\ninclude = [\"*.tif\"]",
         "rescan_interval = \"0s\"",
         "priority = 0",
         "priority = 10",

@@ -42,6 +42,7 @@ fn the_reference_tells_the_true_defaults() {
         "create_branch_from",
         "description",
         "after_push.move_to",
+        "batch.marker",
     ];
     let text: String = uncommented()
         .lines()
