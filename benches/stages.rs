@@ -11,7 +11,7 @@ use oxen_sync::content::{Digests, RootDir, Signature, hash_file};
 use oxen_sync::folder::scan::{Finding, Scan};
 use oxen_sync::folder::{Filter, SettleLimits, SettleStage};
 use oxen_sync::path::{LocalPath, RepoPath};
-use oxen_sync::plan::{Planner, requests};
+use oxen_sync::plan::{Marker, Planner, requests};
 use oxen_sync::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceKey, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ fn planning(c: &mut Criterion) {
     group.bench_function("collect and take a batch", |b| {
         let collect = |changes: Vec<Change>| {
             let now = Instant::now();
-            let mut planner = Planner::new(limits);
+            let mut planner = Planner::new(limits, Marker::default());
             changes.into_iter().for_each(|change| planner.add(change, now));
             planner.take(now)
         };

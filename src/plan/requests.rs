@@ -28,6 +28,25 @@ pub struct Requests {
     pub unsendable: Vec<usize>,
 }
 
+impl Requests {
+    /// Parts the requests that put the files for which `is_late` holds.
+    #[must_use]
+    pub fn split_off(&mut self, is_late: impl Fn(usize) -> bool) -> Self {
+        let late_form =
+            |form: &mut Vec<usize>| form.extract_if(.., |index| is_late(*index)).collect::<Vec<_>>();
+        let mut forms: Vec<_> = self.forms.iter_mut().map(late_form).collect();
+        forms.retain(|form| !form.is_empty());
+        self.forms.retain(|form| !form.is_empty());
+        let uploads = self.uploads.extract_if(.., |index| is_late(*index)).collect();
+        Self { forms, uploads, ..Self::default() }
+    }
+
+    /// Leaves out the files for which `is_left_out` holds.
+    pub fn leave_out(&mut self, is_left_out: impl Fn(usize) -> bool) {
+        drop(self.split_off(is_left_out));
+    }
+}
+
 /// Splits changes into groups that a PUT each can carry, and those that none can.
 pub fn groups_for_put(
     changes: Vec<Change>,
@@ -162,6 +181,20 @@ mod tests {
         assert_eq!(sorted.unsendable, [4]);
         assert_eq!(sorted.removals, [6]);
         assert_eq!(sorted.replaced, [7]);
+    }
+
+    #[test]
+    fn what_is_late_goes_apart() {
+        let changes = [
+            put("a", 1),
+            put("b", 1),
+            put("large a", SMALL_FILE_MAX + 1),
+            put("large b", SMALL_FILE_MAX + 1),
+        ];
+        let mut sorted = requests(&changes, &paths(&changes), |_| false);
+        let late = sorted.split_off(|index| index == 1 || index == 3);
+        assert_eq!((sorted.forms, sorted.uploads), (vec![vec![0]], vec![2]));
+        assert_eq!((late.forms, late.uploads), (vec![vec![1]], vec![3]));
     }
 
     #[test]

@@ -132,9 +132,14 @@ impl Pusher {
         early: &EarlyBatch,
         changes: Vec<Change>,
     ) -> (Vec<Change>, Vec<Change>) {
-        changes.into_iter().partition(|change| {
+        let (mut fits, mut later): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
             matches!(self.path_of(change), Ok(Some(path)) if early.has_room_for(&change.path, &path))
-        })
+        });
+        let marker = &self.options.marker;
+        let waits = |change: &mut Change| later.iter().any(|left| marker.finishes(change, &left.path));
+        let waiting: Vec<_> = fits.extract_if(.., waits).collect();
+        later.extend(waiting);
+        (fits, later)
     }
 
     /// Commits the batch once `rest`, which has room in it, is staged as well.

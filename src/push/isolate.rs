@@ -27,18 +27,26 @@ pub(super) async fn deliver(
         // Only what is open is to be settled.
         return pusher.deliver(batch).await.map(|_| ());
     }
+    let marker = &pusher.options.marker;
+    // Where the batch does not go as one, what finishes a run goes last.
+    let mut markers = Vec::new();
     let mut groups = vec![batch];
     if pusher.options.transport == Transport::Put {
         groups = groups_for_put(pusher, groups).await?;
     }
     if suspects_content {
-        groups = groups.into_iter().flat_map(halves).collect();
+        let parted = |group| {
+            let (last, rest) = marker.part(group);
+            markers.extend(last);
+            halves(rest)
+        };
+        groups = groups.into_iter().flat_map(parted).collect();
     }
     // Large groups come before small ones, so that what is well passes early, however many are at fault.
     let mut groups = VecDeque::from(groups);
     let (mut something_passed, mut failed_groups) = (false, 0);
     let mut suspects = Vec::<(Change, Failure)>::new();
-    while let Some(group) = groups.pop_front() {
+    while let Some(group) = groups.pop_front().or_else(|| last_of(&mut markers)) {
         let (failure, changes) = match pusher.deliver(group).await {
             Ok(was_sent) => {
                 something_passed |= was_sent;
@@ -56,14 +64,19 @@ pub(super) async fn deliver(
                 continue;
             }
             (_, verdict) if verdict == Verdict::Split || suspected => {
-                groups.extend(halves(changes));
+                let (last, rest) = marker.part(changes);
+                // Markers alone are parted like all else.
+                let (last, rest) = if rest.is_empty() { (rest, last) } else { (last, rest) };
+                markers.extend(last);
+                groups.extend(halves(rest));
                 continue;
             }
             _ => Err(failure),
         };
         if let Err(failure) = outcome {
             let suspects = suspects.into_iter().map(|(change, _)| change);
-            let changes = changes.into_iter().chain(suspects).chain(groups.into_iter().flatten()).collect();
+            let left = groups.into_iter().flatten().chain(markers);
+            let changes = changes.into_iter().chain(suspects).chain(left).collect();
             return Err(Failed { failure, changes });
         }
     }
@@ -78,6 +91,11 @@ pub(super) async fn deliver(
         }
     }
     Ok(())
+}
+
+fn last_of(markers: &mut Vec<Change>) -> Option<Vec<Change>> {
+    let last = std::mem::take(markers);
+    (!last.is_empty()).then_some(last)
 }
 
 fn halves(mut changes: Vec<Change>) -> Vec<Vec<Change>> {

@@ -33,6 +33,8 @@ pub struct Pusher {
     pub status: watch::Sender<PushStatus>,
     /// Files that the server said to have taken and that were not on the branch.
     unproved: Mutex<HashSet<LocalPath>>,
+    /// Files that were left out of a batch of late, where files are taken by runs.
+    left_out: Mutex<Vec<LocalPath>>,
     /// Requests to commit one workspace that came to no clear end, in a row.
     pub(super) unclear_merges: AtomicU32,
     /// Commits of ours that cleared the way on the branch; a workspace from before one of them holds what stood there.
@@ -102,6 +104,7 @@ impl Pusher {
             memory: Memory::new(shared),
             status,
             unproved: Mutex::default(),
+            left_out: Mutex::default(),
             unclear_merges: AtomicU32::new(0),
             clearings: AtomicU64::new(0),
             surveyed: AtomicBool::new(false),
@@ -111,6 +114,15 @@ impl Pusher {
 
     pub(super) fn lock_unproved(&self) -> MutexGuard<'_, HashSet<LocalPath>> {
         self.unproved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_left_out(&self) -> MutexGuard<'_, Vec<LocalPath>> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was left out of a batch since this was asked last, where files are taken by runs.
+    pub(super) fn take_left_out(&self) -> Vec<LocalPath> {
+        std::mem::take(&mut *self.lock_left_out())
     }
 
     /// What the ids of this folder's workspaces begin with; nobody else's do.

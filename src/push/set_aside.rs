@@ -32,6 +32,9 @@ impl Pusher {
     pub(super) fn drop_change(&self, path: &LocalPath, reason: &dyn std::fmt::Display) {
         tracing::debug!(folder = %printable(&self.options.path), %path, "left out of the batch: {reason}");
         self.status.send_modify(|status| status.dropped += 1);
+        if self.options.marker.is_set() {
+            self.lock_left_out().push(path.clone());
+        }
         self.inbox.add(Hint::Path(path.clone()));
     }
 }

@@ -16,7 +16,7 @@ use super::verdict::{Verdict, verdict};
 use crate::fault_point::{Point, passed};
 use crate::oxen::{Entry, Error, FileBody, Reason};
 use crate::path::{LocalPath, printable};
-use crate::plan;
+use crate::plan::{self, Requests};
 use crate::state::FileRow;
 
 /// Tries of one request before the whole batch steps back.
@@ -34,7 +34,10 @@ impl Pusher {
     pub(super) async fn stage(&self, source: &Source, batch: &Batch) -> Result<Staged, Failure> {
         let (state, folder) = (self.state.clone(), self.options.folder);
         let knows = |xxh3| state.holds_content(folder, xxh3).unwrap_or(false);
-        let requests = plan::requests(&batch.changes, &batch.paths, knows);
+        let mut requests = plan::requests(&batch.changes, &batch.paths, knows);
+        let marker = &self.options.marker;
+        let mut markers =
+            requests.split_off(|index| batch.changes.get(index).is_some_and(|change| marker.is(change)));
         for index in &requests.unsendable {
             if let Some(change) = batch.changes.get(*index) {
                 self.quarantine(
@@ -44,17 +47,38 @@ impl Pusher {
                 .await?;
             }
         }
-        let replaced = requests.replaced;
         let mut staged = self.stage_removals(batch, &requests.removals).await?;
+        let replaced = std::mem::take(&mut requests.replaced);
+        staged.extend(self.stage_files(source, batch, requests).await?);
+        self.look_at_replaced(batch, &replaced, &staged);
+        markers.leave_out(|index| self.is_torn(batch, index));
+        staged.extend(self.stage_files(source, batch, markers).await?);
+        Ok(staged)
+    }
+
+    /// Whether something was left out of the run that a file finishes: the file comes again behind it then.
+    fn is_torn(&self, batch: &Batch, marker: usize) -> bool {
+        let Some(marker) = batch.changes.get(marker) else { return false };
+        let is_torn = self.lock_left_out().iter().any(|path| self.options.marker.finishes(marker, path));
+        if is_torn {
+            self.drop_change(&marker.path, &"its run is not complete any more");
+        }
+        is_torn
+    }
+
+    async fn stage_files(
+        &self,
+        source: &Source,
+        batch: &Batch,
+        requests: Requests,
+    ) -> Result<Staged, Failure> {
         let forms = requests.forms.into_iter().map(|form| self.stage_form(source, batch, form));
         let uploads =
             requests.uploads.into_iter().map(|index| self.stage_upload(source, batch, index).boxed());
         let requests: Vec<BoxFuture<'_, Result<Staged, Failure>>> = forms.chain(uploads).collect();
         let done: Vec<Staged> =
             stream::iter(requests).buffer_unordered(self.options.concurrency).try_collect().await?;
-        staged.extend(done.into_iter().flatten());
-        self.look_at_replaced(batch, &replaced, &staged);
-        Ok(staged)
+        Ok(done.into_iter().flatten().collect())
     }
 
     /// A file that was to give way to what is put below it stays on the branch where in the end nothing was; its removal

@@ -23,7 +23,7 @@ use crate::config::{self, BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::{Finished, Outlook};
 use crate::path::printable;
-use crate::plan::Planner;
+use crate::plan::{Marker, Planner};
 use crate::state::{Change, FolderKey, Places, RetryRow};
 
 /// What to push and how.
@@ -39,6 +39,8 @@ pub struct PushOptions {
     pub transport: Transport,
     /// When batches are closed.
     pub limits: BatchLimits,
+    /// What finishes a run.
+    pub marker: Marker,
     /// Whether what is gone from the folder goes from the branch.
     pub mirror: bool,
     /// When removals are held.
@@ -99,7 +101,8 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> PushReport {
     let lasting = pusher.options.lasting;
-    let mut collected = Collected::new(Planner::new(pusher.options.limits), changes, steering);
+    let mut collected =
+        Collected::new(Planner::new(pusher.options.limits, pusher.options.marker.clone()), changes, steering);
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
     let mut after_push = AfterPush::load(&pusher);
@@ -110,6 +113,14 @@ pub async fn run(
     // What an earlier life left under way is settled, and the branch looked at, even when nothing is to be pushed.
     let mut check_at = Some(Instant::now());
     let failure = loop {
+        // What was left out of a batch comes again, and what finishes its run behind it.
+        for path in pusher.take_left_out() {
+            for marker in collected.planner.take_markers_of(&path) {
+                pusher.drop_change(&marker, &"its run is not complete any more");
+            }
+        }
+        // What was handed on before this changed is taken in before anything is due.
+        collected.planner.gathering(collected.open && removals.is_gathering());
         removals.step(&pusher, &mut collected.planner).await;
         after_push.take_strays(&pusher);
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());

@@ -9,7 +9,7 @@ use oxen_sync::config::{BatchLimits, DEFAULT_EXCLUDES};
 use oxen_sync::folder::SettleLimits;
 use oxen_sync::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook, Steering};
 use oxen_sync::path::{Layout, RepoPath};
-use oxen_sync::plan::Planner;
+use oxen_sync::plan::{Marker, Planner};
 use oxen_sync::state::{Places, State};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -59,6 +59,7 @@ pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
         settle: SettleLimits { quiet: Duration::from_secs(2), max_wait: Duration::from_secs(300) },
         max_file_size: None,
         mirror: false,
+        marker: None,
         rescan_interval: Duration::from_secs(3600),
         lasting: false,
         calls: Arc::default(),
@@ -81,7 +82,7 @@ pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
         Steering::none(),
         CancellationToken::new(),
     ));
-    let mut planner = Planner::new(limits);
+    let mut planner = Planner::new(limits, Marker::default());
     while let Some(finished) = changes.recv().await {
         planner.add_seen(finished.change, finished.seen, Instant::now());
         if planner.is_full() {

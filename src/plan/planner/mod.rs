@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 use tokio::time::Instant;
 
+use super::Marker;
 use crate::config::BatchLimits;
 use crate::path::LocalPath;
 use crate::state::{Change, ChangeKind, PlaceKey};
@@ -14,6 +16,7 @@ const REMOVALS_PART: usize = 8;
 #[derive(Debug)]
 pub struct Planner {
     limits: BatchLimits,
+    marker: Marker,
     pending: BTreeMap<LocalPath, Pending>,
     bytes: u64,
     /// When the oldest and the newest change came.
@@ -23,6 +26,8 @@ pub struct Planner {
     /// Files of the next batch that are on their way already, and their bytes.
     early: Vec<Change>,
     early_bytes: u64,
+    /// Part of a run came, and the rest is about to: nothing is due until it has come.
+    gathering: bool,
     /// Up to which mark everything is due at once.
     hurry: Option<u64>,
     /// When the oldest change that waits was first seen.
@@ -45,16 +50,18 @@ struct Pending {
 }
 
 impl Planner {
-    /// A planner without changes.
-    pub fn new(limits: BatchLimits) -> Self {
+    /// A planner without changes. A marker is in no batch before the last of its run.
+    pub fn new(limits: BatchLimits, marker: Marker) -> Self {
         Self {
             limits,
+            marker,
             pending: BTreeMap::new(),
             bytes: 0,
             since: None,
             batches: 0,
             early: Vec::new(),
             early_bytes: 0,
+            gathering: false,
             hurry: None,
             oldest: None,
             under_way: None,
@@ -171,7 +178,9 @@ impl Planner {
         if self.pending.values().any(|pending| pending.batches < self.batches) {
             return Vec::new();
         }
-        let is_early = |change: &Change| change.kind != ChangeKind::Remove && size_of(change) <= size_max;
+        let is_early = |change: &Change, marker: &Marker| {
+            change.kind != ChangeKind::Remove && size_of(change) <= size_max && !marker.is(change)
+        };
         let (changes, bytes) = self.take_out(is_early);
         self.bytes -= bytes;
         self.early_bytes += bytes;
@@ -199,7 +208,15 @@ impl Planner {
         if self.is_full() || self.hurry.is_some() {
             return Some(first);
         }
+        if self.gathering {
+            return None;
+        }
         Some((last + self.limits.quiet).min(first + self.limits.max_wait))
+    }
+
+    /// Says whether a run is coming of which no part is to go without the rest. One that is larger than a batch goes in several.
+    pub fn gathering(&mut self, gathering: bool) {
+        self.gathering = gathering;
     }
 
     /// Takes a batch out if one is due.
@@ -213,7 +230,7 @@ impl Planner {
     /// A file whose name is still that of a directory on the branch comes in a later batch than the removals of what
     /// lies in that directory: the server takes no file where a directory with files stands.
     pub fn take(&mut self, now: Instant) -> Option<Vec<Change>> {
-        let (batch, bytes) = self.take_out(|_| true);
+        let (batch, bytes) = self.take_out(|_, _| true);
         self.batches += 1;
         self.bytes -= bytes;
         if self.pending.is_empty() {
@@ -225,11 +242,13 @@ impl Planner {
     }
 
     /// Takes out those of the changes that `may_go` allows, with their bytes.
-    fn take_out(&mut self, may_go: impl Fn(&Change) -> bool) -> (Vec<Change>, u64) {
-        let mut by_age: Vec<_> = self.pending.values().filter(|pending| may_go(&pending.change)).collect();
+    fn take_out(&mut self, may_go: impl Fn(&Change, &Marker) -> bool) -> (Vec<Change>, u64) {
+        let mut by_age: Vec<_> =
+            self.pending.values().filter(|pending| may_go(&pending.change, &self.marker)).collect();
         // It is stable: paths of one age stay in their order.
-        by_age.sort_by_key(|pending| pending.batches);
+        by_age.sort_by_cached_key(|pending| self.age(pending));
         let (mut paths, mut bytes) = (Vec::new(), 0_u64);
+        let mut chosen = HashSet::new();
         for Pending { change, .. } in by_age {
             let size = size_of(change);
             let is_first = paths.is_empty() && self.early.is_empty();
@@ -238,8 +257,13 @@ impl Planner {
             if too_much || self.early.len() + paths.len() >= self.limits.max_files {
                 break;
             }
-            if !self.replaces_a_directory(change) {
+            let waits = self.marker.is(change)
+                && self.of_run(change).any(|other| !chosen.contains(&other.change.path));
+            if !waits && !self.replaces_a_directory(change) {
                 bytes = bytes.saturating_add(size);
+                if self.marker.is_set() {
+                    chosen.insert(&change.path);
+                }
                 paths.push(change.path.clone());
             }
         }
@@ -251,6 +275,37 @@ impl Planner {
         }
         self.oldest = self.pending.values().map(|pending| pending.seen).min();
         (taken, bytes)
+    }
+
+    /// How old a change is, in batches. A marker is as young as the youngest of its run, and comes behind it.
+    fn age(&self, pending: &Pending) -> (u64, bool, Reverse<usize>) {
+        if !self.marker.is(&pending.change) {
+            return (pending.batches, false, Reverse(0));
+        }
+        let of_run = self.of_run(&pending.change).map(|other| other.batches);
+        // A run within a run is finished first.
+        let depth = pending.change.path.as_bytes().iter().filter(|byte| **byte == b'/').count();
+        (of_run.fold(pending.batches, u64::max), true, Reverse(depth))
+    }
+
+    /// What waits of the run that a marker finishes.
+    fn of_run<'a>(&'a self, marker: &'a Change) -> impl Iterator<Item = &'a Pending> {
+        self.pending.values().filter(|other| self.marker.finishes(marker, &other.change.path))
+    }
+
+    /// Takes the markers out that would finish the run of `path`, which is not what was handed on.
+    pub fn take_markers_of(&mut self, path: &LocalPath) -> Vec<LocalPath> {
+        let finishes = |pending: &Pending| self.marker.finishes(&pending.change, path);
+        let markers = self.pending.values().filter(|pending| finishes(pending));
+        let markers: Vec<_> = markers.map(|pending| pending.change.path.clone()).collect();
+        for pending in markers.iter().filter_map(|marker| self.pending.remove(marker)) {
+            self.bytes -= size_of(&pending.change);
+        }
+        self.oldest = self.pending.values().map(|pending| pending.seen).min();
+        if self.pending.is_empty() {
+            self.since = None;
+        }
+        markers
     }
 
     /// Whether a change of the path waits.

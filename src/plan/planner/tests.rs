@@ -34,7 +34,7 @@ fn seconds(s: f64) -> Duration {
 #[test]
 fn a_batch_is_due_when_nothing_more_comes_or_the_oldest_waited_long_enough() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     assert_eq!(planner.due_at(), None);
     planner.add(put("a", 1), start);
     planner.add(put("b", 1), start + seconds(0.9));
@@ -49,7 +49,7 @@ fn a_batch_is_due_when_nothing_more_comes_or_the_oldest_waited_long_enough() {
 #[test]
 fn a_full_batch_is_due_at_once() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     planner.add(put("large", 1000), start);
     planner.add(put("a", 1), start);
     assert_eq!(planner.take_due(start), Some(vec![put("a", 1)]));
@@ -60,7 +60,7 @@ fn a_full_batch_is_due_at_once() {
 #[test]
 fn removals_that_were_let_go_join_the_batch_that_waits() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     planner.add(put("new/a", 1), start);
     assert_eq!(planner.due_with(Some(start + seconds(1.5))), Some(start + seconds(1.5)));
     assert_eq!(planner.due_with(Some(start + seconds(5.0))), planner.due_at(), "nothing waits for long");
@@ -77,7 +77,7 @@ fn removals_that_were_let_go_join_the_batch_that_waits() {
 fn nothing_waits_for_ever_behind_what_is_new_all_the_time() {
     let start = Instant::now();
     for last in [remove("z"), put("z", 90)] {
-        let mut planner = Planner::new(LIMITS);
+        let mut planner = Planner::new(LIMITS, Marker::default());
         planner.add(last.clone(), start);
         let mut new = (0..).map(|number| put(&format!("a{number:04}"), 60));
         let batches = (0..20).find(|_| {
@@ -93,7 +93,7 @@ fn nothing_waits_for_ever_behind_what_is_new_all_the_time() {
 #[test]
 fn what_came_to_nothing_is_tried_again_before_what_came_meanwhile() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     let all = |name: char| (0..5).map(move |number| put(&format!("{name}{number}"), 1));
     all('m').for_each(|change| planner.add(change, start));
     let failed = planner.take(start).unwrap();
@@ -107,7 +107,7 @@ fn what_came_to_nothing_is_tried_again_before_what_came_meanwhile() {
 #[test]
 fn removals_have_some_room_however_full_it_is() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     let path = |number: u64| LocalPath::new(Path::new(&format!("z{number}"))).unwrap();
     assert_eq!(planner.room_for_removals(), 6);
     let (mut gone, mut number) = (0, 0);
@@ -129,7 +129,7 @@ fn removals_have_some_room_however_full_it_is() {
 fn the_age_of_the_oldest_change_outlives_failed_tries_and_ends_when_it_lands() {
     let start = Instant::now();
     let at = |s: f64| start + seconds(s);
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     assert_eq!(planner.waiting_since(), None);
     for number in 0..6 {
         planner.add_seen(put(&format!("m{number}"), 1), at(f64::from(number)), at(9.0));
@@ -151,7 +151,7 @@ fn the_age_of_the_oldest_change_outlives_failed_tries_and_ends_when_it_lands() {
 #[test]
 fn a_file_in_a_directorys_place_comes_after_the_directory_is_cleared() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     for change in [put("t", 1), remove("t/x"), put("u", 1)] {
         planner.add(change, start);
     }
@@ -162,7 +162,7 @@ fn a_file_in_a_directorys_place_comes_after_the_directory_is_cleared() {
 #[test]
 fn what_is_marked_is_due_at_once_and_what_comes_later_is_not() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     for name in ["a", "b", "c", "d"] {
         planner.add(put(name, 40), start);
     }
@@ -186,7 +186,7 @@ fn what_is_marked_is_due_at_once_and_what_comes_later_is_not() {
 #[test]
 fn files_that_set_out_early_belong_to_the_batch_that_is_due_later() {
     let start = Instant::now();
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(LIMITS, Marker::default());
     for change in [put("a", 40), put("b", 30), put("large", 80), remove("c")] {
         planner.add(change, start);
     }
@@ -210,13 +210,53 @@ fn files_that_set_out_early_belong_to_the_batch_that_is_due_later() {
     assert_eq!(planner.take(start), Some(vec![put("f", 10)]));
 }
 
+#[test]
+fn a_marker_comes_with_the_last_of_its_run() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));
+    for change in [put("r/DONE", 1), put("r/a", 60), put("r/b", 30), put("r/c", 60), put("r/d/DONE", 1)] {
+        planner.add(change, start);
+    }
+    assert_eq!(planner.take(start), Some(vec![put("r/a", 60), put("r/b", 30)]));
+    assert_eq!(planner.take_markers_of(&put("s/a", 1).path), []);
+    assert_eq!(planner.take(start), Some(vec![put("r/DONE", 1), put("r/c", 60), put("r/d/DONE", 1)]));
+    planner.add(put("r/DONE", 1), start);
+    assert_eq!(planner.take_early(50), [], "no marker sets out early");
+    assert_eq!(planner.take_markers_of(&put("r/a", 1).path), [put("r/DONE", 1).path]);
+    assert!(planner.is_empty() && planner.bytes() == 0);
+}
+
 proptest! {
+    #[test]
+    fn no_marker_passes_anything_of_its_run_and_none_waits_for_ever(
+        steps in prop::collection::vec(("[ab](/[ab]){0,2}", any::<bool>(), 0..4_u8, 0..120_u64), 1..60)
+    ) {
+        let start = Instant::now();
+        let marker = Marker::new(Some("b"));
+        let limits = BatchLimits { max_files: 2, ..LIMITS };
+        let mut planner = Planner::new(limits, marker.clone());
+        let check = |batch: &[Change], planner: &Planner| {
+            planner.pending.keys().all(|left| !batch.iter().any(|change| marker.finishes(change, left)))
+        };
+        for (path, is_put, what, size) in steps {
+            planner.add(if is_put { put(&path, size) } else { remove(&path) }, start);
+            if what == 0 {
+                let batch = planner.take(start);
+                prop_assert!(batch.is_some_and(|batch| check(&batch, &planner)));
+            }
+        }
+        while !planner.is_empty() {
+            let batch = planner.take(start);
+            prop_assert!(batch.is_some_and(|batch| check(&batch, &planner)));
+        }
+    }
+
     #[test]
     fn every_path_comes_out_once_with_its_latest_change(
         steps in prop::collection::vec((0..7_u8, "[ab](/[ab]){0,2}", 0..80_u64), 1..80)
     ) {
         let start = Instant::now();
-        let mut planner = Planner::new(LIMITS);
+        let mut planner = Planner::new(LIMITS, Marker::default());
         let mut wanted = BTreeMap::new();
         let mut got = BTreeMap::new();
         for (what, path, size) in steps {

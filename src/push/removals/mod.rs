@@ -123,6 +123,11 @@ impl Removals {
         }
     }
 
+    /// Whether part of a run may have come from the folder, and the rest is about to.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.outlook.borrow().gathering
+    }
+
     /// Waits until the outlook is another.
     pub(super) async fn changed(&mut self) {
         if self.outlook.changed().await.is_err() {
@@ -164,7 +169,7 @@ impl Removals {
         if !pusher.options.mirror {
             return;
         }
-        let Outlook { removals, sight } = *self.outlook.borrow_and_update();
+        let Outlook { removals, sight, .. } = *self.outlook.borrow_and_update();
         if sight == Sight::Looking {
             self.brake.looking(Instant::now());
         }

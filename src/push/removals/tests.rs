@@ -4,6 +4,7 @@ use crate::content::{Digests, Signature};
 use crate::folder::Inbox;
 use crate::oxen::{Author, Client, ClientOptions};
 use crate::path::{Layout, RepoPath};
+use crate::plan::Marker;
 use crate::push::{PushOptions, PushStatus, Rank, Target};
 use crate::state::{BatchRow, BatchTransport, Held, Phase, PlaceKey, Places, Presence, State};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const BATCH: BatchLimits = BatchLimits {
 /// The way of removals of a folder that is seen so, when all that came before is gone.
 fn removals(sight: Sight) -> Removals {
     let now = Instant::now();
-    let (_, outlook) = watch::channel(Outlook { removals: 0, sight });
+    let (_, outlook) = watch::channel(Outlook { sight, ..Outlook::default() });
     Removals {
         brake: Brake::new(LIMITS, BATCH, false, now),
         outlook,
@@ -116,6 +117,7 @@ impl Mirror {
             folder,
             places: Arc::new(places),
             transport: Transport::Auto,
+            marker: Marker::default(),
             limits: BATCH,
             mirror: true,
             delete_brake: LIMITS,
@@ -137,7 +139,7 @@ impl Mirror {
         let (sender, queue) = mpsc::channel(100);
         Self {
             pusher: Pusher::new(options, target, state, inbox, budget, status),
-            planner: Planner::new(BATCH),
+            planner: Planner::new(BATCH, Marker::default()),
             outlook: watch::Sender::new(Outlook::default()),
             sender,
             queue,
