@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::writers::Writers;
-use super::{Due, Filter};
+use super::{Due, Filter, Runs};
 use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
 use crate::path::{LocalPath, Refusal};
 use crate::state::{
@@ -17,6 +17,8 @@ use crate::state::{
 pub enum Examined {
     /// Nothing to do: it is as it is known, or it does not count.
     Nothing,
+    /// It is a file of a run that is not finished.
+    HeldBack,
     /// It is moving, or someone writes to it; its signature by now.
     Moving(Option<Signature>),
     /// It is a directory.
@@ -55,6 +57,8 @@ pub struct Examiner {
     pub mirror: bool,
     /// Looks for writers.
     pub writers: Arc<Writers>,
+    /// Which runs are finished, where files are taken by runs.
+    pub runs: Option<Arc<Runs>>,
 }
 
 enum Verdict {
@@ -143,6 +147,11 @@ impl Examiner {
         if row.as_ref().is_some_and(is_known) {
             return Ok(Verdict::Done(Examined::Nothing));
         }
+        if let Some(runs) = &self.runs
+            && runs.holds_back(path, |marker| self.is_pushed(marker))?
+        {
+            return Ok(Verdict::Done(Examined::HeldBack));
+        }
         if let Some(problem) = self.state.problem(self.folder, path)?
             && matches!(problem.kind, ProblemKind::Quarantined | ProblemKind::Refused)
             && problem.signature == Some(signature)
@@ -171,6 +180,12 @@ impl Examiner {
             return self.problem(path, ProblemKind::Refused, &reason, Some(signature));
         }
         self.take(due, signature, row.as_ref(), place)
+    }
+
+    /// Whether the branch holds a file that is still here.
+    fn is_pushed(&self, path: &LocalPath) -> Result<bool, StateError> {
+        let row = self.state.file(self.folder, path)?;
+        Ok(row.is_some_and(|row| row.is_here()))
     }
 
     /// Whether the config still says what made a problem; a limit that was raised releases its files.
@@ -257,6 +272,9 @@ impl Examiner {
 
     fn gone(&self, path: &LocalPath) -> Result<Verdict, StateError> {
         self.state.clear_problem(self.folder, path)?;
+        if let Some(runs) = self.runs.as_ref().filter(|runs| runs.is_marker(path)) {
+            runs.begin(&path.parent().unwrap_or_default());
+        }
         let row = self.state.file(self.folder, path)?;
         // A file that was only listed on the branch was never here.
         let known = row.and_then(|row| Some((row.known.presence, row.place, row.known.signature?)));

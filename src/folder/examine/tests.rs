@@ -32,6 +32,7 @@ impl Fixture {
             max_file_size: Some(10),
             mirror: false,
             writers: Arc::default(),
+            runs: None,
         };
         Self { dir, _state_dir: state_dir, examiner }
     }

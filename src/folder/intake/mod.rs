@@ -48,6 +48,8 @@ pub struct IntakeOptions {
     pub max_file_size: Option<u64>,
     /// Whether a file that is gone here is to go from the branch.
     pub mirror: bool,
+    /// The name of the file that finishes a run; without one, each file is finished by itself.
+    pub marker: Option<String>,
     /// How often everything is looked at without an event.
     pub rescan_interval: Duration,
     /// Whether to go on watching, or to end after one look at everything.

@@ -5,6 +5,8 @@ pub struct Outlook {
     pub removals: u64,
     /// Whether more may come.
     pub sight: Sight,
+    /// Whether part of a run may have been handed on and the rest of it is about to be.
+    pub gathering: bool,
 }
 
 /// How much of what has happened in the folder an intake has seen.

@@ -50,6 +50,8 @@ pub struct IntakeStatus {
     pub busy: usize,
     /// Some of these.
     pub busy_paths: Vec<LocalPath>,
+    /// Files that wait for their run to be finished, counted up to 10,000.
+    pub held_back: usize,
     /// Finished changes that wait to be taken over.
     pub ready: usize,
     /// When the oldest of all that waits here was first seen to have changed.

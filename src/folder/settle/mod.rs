@@ -156,6 +156,11 @@ impl SettleStage {
         }
     }
 
+    /// Whether something at or below `dir` waits, or is examined.
+    pub fn has_below(&self, dir: &LocalPath) -> bool {
+        self.entries.keys().any(|path| path.starts_with(dir))
+    }
+
     /// Whether a path waits, or is examined, that had come by `then`.
     pub fn has_from(&self, then: Instant) -> bool {
         self.waiting_since().is_some_and(|since| since <= then)

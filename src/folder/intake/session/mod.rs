@@ -1,3 +1,4 @@
+mod gather;
 mod outward;
 
 use std::collections::VecDeque;
@@ -10,11 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
 
+use self::gather::Gathering;
 use super::super::examine::{Examined, Examiner};
 use super::super::root_check::{Broken, OpenedRoot, open_root, watcher_for};
 use super::super::scan::{Finding, MOUNT};
 use super::super::writers::Writers;
-use super::super::{Coverage, Due, Filter, Inbox, SettleStage, TreeWatch};
+use super::super::{Coverage, Due, Filter, Inbox, Runs, SettleStage, TreeWatch};
 use super::asked::Flush;
 use super::blocked::Blocked;
 use super::look::{Looked, look};
@@ -76,6 +78,7 @@ pub(super) struct Session<'a> {
     outbox: VecDeque<Finished>,
     scans: ScanQueue,
     scan: Option<RunningScan>,
+    gathering: Gathering,
     skipped: (u64, Vec<(LocalPath, &'static str)>),
     blocked: Blocked,
     /// Whether the times of files say how long they have been quiet, and that is asked.
@@ -107,10 +110,15 @@ impl<'a> Session<'a> {
             max_file_size: options.max_file_size,
             mirror: options.mirror,
             writers: Arc::clone(writers),
+            runs: options.marker.clone().map(|marker| Arc::new(Runs::new(marker))),
         };
         // Some may have been written down before of which nobody was told.
         outlook.send_modify(|outlook| {
-            *outlook = Outlook { removals: outlook.removals + 1, sight: Sight::Looking }
+            *outlook = Outlook {
+                removals: outlook.removals + 1,
+                sight: Sight::Looking,
+                gathering: options.marker.is_some(),
+            }
         });
         let children = cancel.child_token();
         let mut scans = ScanQueue::default();
@@ -135,6 +143,7 @@ impl<'a> Session<'a> {
             outbox: VecDeque::new(),
             scans,
             scan: None,
+            gathering: Gathering::default(),
             skipped: (0, Vec::new()),
             blocked: Blocked::default(),
             is_dated_here: is_dated_here && !options.lasting,
@@ -154,6 +163,7 @@ impl<'a> Session<'a> {
         root_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_work();
+            self.hand_on_markers();
             self.note_coverage();
             self.answer_flushes();
             self.publish();
@@ -231,6 +241,7 @@ impl<'a> Session<'a> {
             && self.settle.is_empty()
             && self.jobs.is_empty()
             && self.outbox.is_empty()
+            && self.gathering.len() == 0
     }
 
     fn may_examine(&self) -> bool {
@@ -369,6 +380,7 @@ impl<'a> Session<'a> {
         let mut removed = 0;
         for (due, examined) in job.0.into_iter().zip(job.1) {
             let path = due.path;
+            self.note_run(&path, &examined);
             match examined {
                 Examined::Moving(signature) if self.options.lasting || !due.overdue => {
                     self.settle.moving(&path, signature, now);
@@ -387,6 +399,13 @@ impl<'a> Session<'a> {
                     // A problem that cannot be written down is told all the same.
                     let _ = self.examiner.state.set_problem(self.options.folder, &row);
                     self.report_problem(&row);
+                }
+                Examined::HeldBack => {
+                    self.settle.settled(&path, now);
+                    // Its run was finished while it was examined; the look at the run passes by what is being examined.
+                    if self.is_of_finished_run(&path) {
+                        self.settle.found(&path, due.seen, now);
+                    }
                 }
                 Examined::Nothing => {
                     self.settle.settled(&path, now);
@@ -412,7 +431,7 @@ impl<'a> Session<'a> {
                 Examined::Finished(change) => {
                     let seen = self.settle.since(&path).unwrap_or(now);
                     if self.settle.settled(&path, now) {
-                        self.outbox.push_back(Finished { change, seen });
+                        self.finished(Finished { change, seen });
                     }
                 }
             }

@@ -52,7 +52,7 @@ impl Session<'_> {
         }
         let count = self.out.handed + self.outbox.len() as u64;
         for flush in &mut self.flushes {
-            if flush.found_at().is_some_and(|at| !self.settle.has_from(at)) {
+            if flush.found_at().is_some_and(|at| !self.settle.has_from(at)) && self.gathering.len() == 0 {
                 flush.finished(count);
             }
         }
@@ -66,7 +66,14 @@ impl Session<'_> {
         let has_scans = self.scan.is_some() || !self.scans.is_empty();
         // Who writes on and on to a file says nothing of the others.
         let has_paths = self.settle.len() > self.settle.busy() || !self.jobs.is_empty();
-        match (is_scanning, has_scans || has_paths || !self.outbox.is_empty() || !self.inbox.is_empty()) {
+        match (
+            is_scanning,
+            has_scans
+                || has_paths
+                || self.gathering.len() > 0
+                || !self.outbox.is_empty()
+                || !self.inbox.is_empty(),
+        ) {
             (true, _) => Sight::Looking,
             (false, true) => Sight::Coming,
             (false, false) => Sight::Clear,
@@ -99,7 +106,12 @@ impl Session<'_> {
     }
 
     pub(super) fn publish_sight(&self, sight: Sight) {
-        self.outlook.send_if_modified(|outlook| std::mem::replace(&mut outlook.sight, sight) != sight);
+        let gathering = self.is_gathering();
+        self.outlook.send_if_modified(|outlook| {
+            let before = (outlook.sight, outlook.gathering);
+            (outlook.sight, outlook.gathering) = (sight, gathering);
+            before != (sight, gathering)
+        });
     }
 
     pub(super) fn publish(&self) {
@@ -115,7 +127,8 @@ impl Session<'_> {
                 status.busy_paths = self.settle.busy_paths(EXAMPLES);
             }
             status.busy = self.settle.busy();
-            status.ready = self.outbox.len();
+            status.ready = self.outbox.len() + self.gathering.len();
+            status.held_back = self.gathering.held_back();
             let finished = self.outbox.iter().map(|finished| finished.seen);
             status.waiting_since = finished.chain(self.settle.waiting_since()).min();
             status.hints = self.inbox.len();
