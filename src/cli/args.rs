@@ -177,7 +177,7 @@ pub enum Command {
         /// Only these folders of the config; all when none is given
         folders: Vec<PathBuf>,
         /// Print the outcome as JSON: {"done": bool, "folders": [{"folder", "done", "failure", "commit", "files", "bytes",
-        /// "under_way", "kept", "others", "different", "differences": [{"path", "kind", "reason"}]}]}
+        /// "under_way", "held_back", "kept", "others", "different", "differences": [{"path", "kind", "reason"}]}]}
         #[arg(long)]
         json: bool,
     },

@@ -97,6 +97,7 @@ fn text(verified: &Verified) -> String {
         }
         for (count, what) in [
             (folder.under_way, "not compared: being written, or changed so lately that it may be on its way"),
+            (folder.held_back, "not compared: waiting until their run is finished, as batch.marker says"),
             (folder.kept, "on the branch alone: gone from the folder, and kept there"),
             (folder.others, "on the branch alone: never in this folder"),
         ] {

@@ -142,6 +142,9 @@ pub struct FolderVerified {
     /// Files that are not compared, since they are still being written, or wait for their batch.
     #[serde(default)]
     pub under_way: u64,
+    /// Files that wait until their run is finished by a file of the name in `batch.marker`.
+    #[serde(default)]
+    pub held_back: u64,
     /// Files of the branch that the folder has no more and that the branch is to keep.
     #[serde(default)]
     pub kept: u64,

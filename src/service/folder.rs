@@ -13,6 +13,7 @@ use crate::folder::intake::{self, IntakeOptions, IntakeStatus, Outlook};
 use crate::folder::{Hint, Inbox, SettleLimits};
 use crate::oxen::{Author, Client};
 use crate::path::LocalPath;
+use crate::plan::Marker;
 use crate::push::compare::Comparison;
 use crate::push::{self, worker};
 use crate::push::{Holds, PushOptions, PushReport, PushStatus, Pusher, Rank, Target};
@@ -81,6 +82,7 @@ fn comparison_with(
         places,
         exclude: folder.exclude.clone(),
         include: folder.include.clone(),
+        marker: folder.marker.clone(),
         mirror: folder.on_delete == OnDelete::Mirror,
         patience: folder.settle.max_wait + folder.batch.max_wait,
         client,
@@ -143,6 +145,7 @@ impl Shared {
             include: folder.include.clone(),
             release_command: release_command(&config.file, &folder.path),
             limits: folder.batch,
+            marker: Marker::new(folder.marker.as_ref()),
             message: folder.message.clone(),
             host: host(),
             instance: instance(config),
@@ -163,6 +166,7 @@ impl Shared {
             settle: SettleLimits { quiet: folder.settle.quiet, max_wait: folder.settle.max_wait },
             max_file_size: folder.max_file_size,
             mirror: folder.on_delete == OnDelete::Mirror,
+            marker: folder.marker.clone(),
             rescan_interval: folder.rescan_interval,
             lasting,
             calls: Arc::default(),

@@ -34,6 +34,7 @@ pub fn report(
         branch: id.branch.to_string(),
         remote_dir: crate::path::printable(id.remote_dir.as_str()),
         layout: folder.layout.is_written_out().then(|| folder.layout.to_string()),
+        marker: folder.marker.clone(),
         window_opens_at: folder.upload_window.opens_at(&jiff::Zoned::now()),
         repo_url: links::repo(&folder.server.url, &folder.repo),
         ..FolderReport::default()
@@ -143,6 +144,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     report.waiting_more = intake.hints > 0 || looking || push.has_more;
     report.busy = intake.busy;
     report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
+    report.held_back = intake.held_back;
     report.scans = intake.scans;
     report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
     report.skipped = intake.skipped;

@@ -153,6 +153,13 @@ pub struct FolderReport {
     /// `rescan_interval` and whenever events were lost.
     #[serde(default)]
     pub scans: u64,
+    /// Files that wait for their run to be finished by a file of the name in `batch.marker`, counted up to 10,000. They are
+    /// not among those that are `waiting`.
+    #[serde(default)]
+    pub held_back: usize,
+    /// The name of the file that finishes a run, where the config names one.
+    #[serde(default)]
+    pub marker: Option<String>,
     /// Files and directories that patterns leave out, as the last whole scan counted them.
     pub excluded: u64,
     /// Links, devices and mounts that were passed over.

@@ -169,6 +169,10 @@ fn block(folder: &FolderReport) -> String {
             ByteSize(done.taken_off_bytes)
         );
     }
+    if let Some(marker) = folder.marker.as_ref().filter(|_| folder.held_back > 0) {
+        let (count, marker) = (folder.held_back, crate::path::printable(marker));
+        let _ = writeln!(out, "  runs      {count} files wait until a file {marker} finishes their run");
+    }
     if folder.excluded > 0 {
         let _ = writeln!(out, "  excluded  {} files and directories by patterns", folder.excluded);
     }

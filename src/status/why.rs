@@ -117,6 +117,8 @@ pub struct Facts {
     pub retry: Option<RetryRow>,
     /// Whether the folder is paused.
     pub pause: Option<Pause>,
+    /// The name of the file that would finish its run, where the file waits for that.
+    pub unfinished_run: Option<String>,
     /// When the folder's upload window opens, RFC 3339, where it is closed.
     pub window_opens: Option<String>,
     /// What is known below it.
@@ -179,6 +181,14 @@ fn answer(facts: &Facts) -> Answer {
     }
     if let Some(answer) = facts.live.as_ref().and_then(|live| on_its_way(facts, live)) {
         return answer;
+    }
+    if let Some(marker) = &facts.unfinished_run {
+        let marker = crate::path::printable(marker);
+        let answer = format!(
+            "It waits for its run to be finished: by a file {marker} in its directory, or in one above it inside the folder."
+        );
+        let next = "once the run is complete, make that file; or take batch.marker out of the config";
+        return ("waiting", answer, Some(next.to_owned()));
     }
     match (&facts.here, &facts.row) {
         (Here::File(signature), Some(row)) if row.is_proved() => at_rest(facts, row, signature),

@@ -189,8 +189,12 @@ function updateCard(parts, folder) {
   fill(last.note, commit?.id, () => (commit ? [link(commit.url, commit.id.slice(0, 10), 'id'), `, ${plural(commit.files, 'file')}`] : []));
   const more = folder.busy > folder.busy_paths.length ? ` and ${number(folder.busy - folder.busy_paths.length)} more` : '';
   updateActions(parts.actions, folder);
-  parts.written.hidden = folder.busy === 0;
-  set(parts.written, folder.busy > 0 ? `Being written now: ${folder.busy_paths.join(', ')}${more}` : '');
+  const notes = [
+    folder.busy > 0 ? `Being written now: ${folder.busy_paths.join(', ')}${more}` : null,
+    folder.held_back > 0 ? `${plural(folder.held_back, 'file')} wait until a file ${folder.marker} finishes their run` : null,
+  ].filter(Boolean);
+  parts.written.hidden = notes.length === 0;
+  set(parts.written, notes.join(' · '));
   return rate;
 }
 

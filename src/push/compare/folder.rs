@@ -81,7 +81,7 @@ pub(super) async fn compare(
             }
         }
         for (file, entry) in read.hashed.into_iter().zip(entries) {
-            judge(comparison, file, entry.as_ref(), compared);
+            judge(comparison, file, entry.as_ref(), compared)?;
         }
         progress(compared);
     }
@@ -183,19 +183,28 @@ fn read_file(
     Ok(())
 }
 
-fn judge(comparison: &Comparison, file: Hashed, entry: Option<&Entry>, compared: &mut Compared) {
+fn judge(
+    comparison: &Comparison,
+    file: Hashed,
+    entry: Option<&Entry>,
+    compared: &mut Compared,
+) -> Result<(), CompareError> {
     let holds = entry.is_some_and(|entry| {
         !entry.is_dir && entry.size == file.signature.size && entry.xxh3 == Some(file.digests.xxh3)
     });
     if holds {
-        return;
+        return Ok(());
     }
     let is_known = file.row.as_ref().is_some_and(|row| row.known.signature == Some(file.signature));
     // What has changed lately may be on its way; where a clock cannot be trusted, what is not known yet may be too.
     let may_come = !is_known && file.rest.is_none_or(|rest| rest < comparison.patience);
+    if file.problem.is_none() && !is_known && comparison.is_of_unfinished_run(&file.path)? {
+        compared.held_back += 1;
+        return Ok(());
+    }
     if file.problem.is_none() && may_come {
         compared.under_way += 1;
-        return;
+        return Ok(());
     }
     let (kind, words) = match entry {
         None => (DifferenceKind::Missing, "it is not on the branch"),
@@ -213,6 +222,7 @@ fn judge(comparison: &Comparison, file: Hashed, entry: Option<&Entry>, compared:
         }
     };
     compared.differs(file.path, kind, reason);
+    Ok(())
 }
 
 /// Whether the folder has a file at `path` that counts.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::content::Calls;
+use crate::folder::Runs;
 use crate::oxen::{BranchName, Client, Error, RepoName};
 use crate::path::LocalPath;
 use crate::state::{FolderKey, Places, State, StateError};
@@ -28,6 +29,8 @@ pub struct Comparison {
     pub exclude: Vec<String>,
     /// Patterns of what alone counts; none for everything.
     pub include: Vec<String>,
+    /// The name of the file that finishes a run.
+    pub marker: Option<String>,
     /// Whether what is gone from the folder goes from the branch.
     pub mirror: bool,
     /// How long a file that has changed may take until it is on the branch.
@@ -57,6 +60,8 @@ pub struct Compared {
     pub bytes: u64,
     /// Files that are being written, or have changed so lately that they may be on their way.
     pub under_way: u64,
+    /// Files that wait until their run is finished.
+    pub held_back: u64,
     /// Files of the branch that are gone from the folder and that it is to keep.
     pub kept: u64,
     /// Files of the branch that never were in the folder.
@@ -118,6 +123,16 @@ pub enum CompareError {
     /// A step inside failed.
     #[error("an internal step failed: {0}")]
     Inside(String),
+}
+
+impl Comparison {
+    /// Whether a file waits for the marker of its run.
+    fn is_of_unfinished_run(&self, path: &LocalPath) -> Result<bool, StateError> {
+        let Some(marker) = &self.marker else { return Ok(false) };
+        let is_here =
+            |marker: &LocalPath| Ok(self.state.file(self.folder, marker)?.is_some_and(|row| row.is_here()));
+        Runs::new(marker).holds_back(path, is_here)
+    }
 }
 
 impl Compared {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Answer, Controls, No};
 use crate::config::{Config, Folder};
 use crate::content::{EntryKind, OpenError, RootDir};
-use crate::folder::Filter;
+use crate::folder::{Filter, Runs};
 use crate::path::{LocalPath, Place, path_of_text, printable};
 use crate::state::{PlaceKey, Reader, StateError};
 use crate::status::{self, Facts, FailedReport, Here, LivePath, LogReport, WhyReport};
@@ -143,6 +143,7 @@ pub(super) async fn facts(
             batch: None,
             retry: None,
             pause: None,
+            unfinished_run: None,
             window_opens: folder.upload_window.opens_at(&jiff::Zoned::now()),
             below: Default::default(),
             quiet: folder.settle.quiet,
@@ -163,6 +164,9 @@ pub(super) async fn facts(
         if let Some(signature) = facts.row.as_ref().and_then(|row| row.known.signature) {
             facts.taken_off = reader.taken_off(key, &local, &signature)?;
         }
+        facts.unfinished_run = unfinished_run(&folder, &local, &facts, |marker| {
+            Ok(reader.file(key, marker)?.is_some_and(|row| row.is_here()))
+        })?;
         facts.problem = reader.problem(key, &local)?;
         facts.batch = reader.batch_of(key, &local)?;
         facts.retry = reader.retry(key)?;
@@ -173,6 +177,19 @@ pub(super) async fn facts(
         Ok::<_, StateError>(facts)
     });
     Ok(known.await.map_err(|error| LookError::Inside(error.to_string()))??)
+}
+
+/// The marker that a file waits for. One that is on its way finishes its run too: the file is then on its way itself.
+fn unfinished_run(
+    folder: &Folder,
+    local: &LocalPath,
+    facts: &Facts,
+    is_pushed: impl Fn(&LocalPath) -> Result<bool, StateError>,
+) -> Result<Option<String>, StateError> {
+    let (Some(marker), Here::File(signature)) = (&folder.marker, &facts.here) else { return Ok(None) };
+    let is_known = facts.row.as_ref().is_some_and(|row| row.known.signature == Some(*signature));
+    let waits = !is_known && Runs::new(marker).holds_back(local, is_pushed)?;
+    Ok(waits.then(|| marker.clone()))
 }
 
 /// Where a new file would stand.

@@ -99,6 +99,7 @@ pub(super) fn verified(folder: &Folder, compared: &Compared, done: bool) -> Fold
         files: compared.files,
         bytes: compared.bytes,
         under_way: compared.under_way,
+        held_back: compared.held_back,
         kept: compared.kept,
         others: compared.others,
         different: compared.different,

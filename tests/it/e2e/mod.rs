@@ -31,6 +31,7 @@ mod proof;
 mod push;
 mod removals;
 mod restore;
+mod runs;
 mod soak;
 mod socket;
 mod start;
