@@ -101,6 +101,8 @@ async fn wait(controls: &Controls, folder: &Folder) -> FolderFlushed {
                 ));
             }
             Some(_) => {}
+            // The service answers before all of its folders are at work.
+            None if controls.config().folders.iter().any(|folder| folder.id() == id) => {}
             None => return failed("the folder is no longer in the config".to_owned()),
         }
         let asked = async {
@@ -110,6 +112,7 @@ async fn wait(controls: &Controls, folder: &Folder) -> FolderFlushed {
             }
         };
         tokio::select! {
+            biased;
             flushed = asked => if flushed.is_some() { break },
             () = controls.view.trouble(&id) => continue,
         }
