@@ -258,8 +258,8 @@ async fn no_folder_waits_for_the_upload_of_another() {
     rig.write_config(&text);
     rig.start();
     rig.assert_idle().await;
-    let idle_kib = rig.memory_kib();
-    assert!(idle_kib <= 48 << 10, "{FOLDERS} folders with nothing to do take {idle_kib} KiB");
+    // Threads that have nothing to do end after 10 s, and the memory that the start took is given back as late.
+    rig.until("folders with nothing to do take little memory", |rig| rig.memory_kib() <= 48 << 10).await;
 
     standin.fault(Rule::on(Op::PutPart, Action::HangBefore).forever());
     let in_folder = |number: usize, name: &str| rig.dir().join(number.to_string()).join(name);
