@@ -32,6 +32,11 @@ const GAUGES: &[OfFolder] = &[
     ("folder_held_removals", "Removals that the brake holds until someone lets them go.", |f| {
         Some(f.held as f64)
     }),
+    (
+        "folder_held_back_files",
+        "Files that wait for their run to be finished by a file of the name in batch.marker, up to 10,000.",
+        |f| f.marker.as_ref().map(|_| f.held_back as f64),
+    ),
     ("folder_coverage_ratio", "The share of the folder's directories that the kernel watches.", |f| {
         f.coverage_ratio
     }),
@@ -51,6 +56,14 @@ const COUNTERS: &[OfFolder] = &[
     }),
     ("removed_files_total", "Files that commits removed from the branch.", |f| {
         f.done.map(|done| done.removed as f64)
+    }),
+    (
+        "taken_off_files_total",
+        "Files that are on the branch and were deleted here or moved away, as after_push says.",
+        |f| f.done.map(|done| done.taken_off as f64),
+    ),
+    ("taken_off_bytes_total", "Bytes of the files that were deleted here or moved away.", |f| {
+        f.done.map(|done| done.taken_off_bytes as f64)
     }),
     ("retries_total", "Tries to push that failed; each is followed by another.", |f| {
         f.done.map(|done| done.failed_tries as f64)
@@ -188,6 +201,8 @@ pub(super) mod tests {
             waiting: 5,
             failed: 2,
             held: 4,
+            marker: Some("DONE".to_owned()),
+            held_back: 8,
             oldest_waiting_s: Some(61),
             coverage_ratio: Some(0.25),
             last_commit: Some(commit),
@@ -198,7 +213,8 @@ pub(super) mod tests {
                 removed: 1,
                 bytes: 1 << 40,
                 failed_tries: 7,
-                ..DoneReport::default()
+                taken_off: 6,
+                taken_off_bytes: 60,
             }),
             ..FolderReport::default()
         };
@@ -218,6 +234,7 @@ pub(super) mod tests {
             ("oldest_uncommitted_age_seconds", "61"),
             ("folder_failed_files", "2"),
             ("folder_held_removals", "4"),
+            ("folder_held_back_files", "8"),
             ("folder_coverage_ratio", "0.25"),
             ("folder_tries_failed_in_a_row", "3"),
             ("last_commit_timestamp_seconds", "1793872800.5"),
@@ -225,6 +242,8 @@ pub(super) mod tests {
             ("pushed_files_total", "90"),
             ("pushed_bytes_total", "1099511627776"),
             ("removed_files_total", "1"),
+            ("taken_off_files_total", "6"),
+            ("taken_off_bytes_total", "60"),
             ("retries_total", "7"),
         ] {
             assert!(text.contains(&format!("\noxen_sync_{name}{of} {value}\n")), "{name}:\n{text}");

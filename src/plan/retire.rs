@@ -83,14 +83,23 @@ pub fn rest(min_age: Duration, spent: Duration) -> Duration {
 /// as long nothing has happened to it here. One that was brought back, to be worked with, is as young as that. A clock that
 /// was set back makes a file younger and never older.
 pub fn may_go(row: &FileRow, min_age: Duration, now_ms: i64) -> bool {
-    let Some(pushed_ms) = row.pushed_ms.filter(|_| row.commit_id.is_some()) else { return false };
-    let Some(signature) = row.known.signature else { return false };
-    let changed_ms = signature.ctime_ns.div_euclid(1_000_000);
-    let age_ms = u64::try_from(now_ms.saturating_sub(pushed_ms.max(changed_ms))).unwrap_or(0);
-    row.is_proved()
-        && !row.known.racy
-        && signature.size == row.size
-        && u128::from(age_ms) >= min_age.as_millis()
+    let Some(since_ms) = at_rest_since_ms(row) else { return false };
+    let age_ms = u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0);
+    u128::from(age_ms) >= min_age.as_millis()
+}
+
+/// When a row says that its file may go, in milliseconds since the epoch; `None` where it does not go.
+pub fn goes_from_ms(row: &FileRow, min_age: Duration) -> Option<i64> {
+    let min_age_ms = i64::try_from(min_age.as_millis()).unwrap_or(i64::MAX);
+    at_rest_since_ms(row).map(|since_ms| since_ms.saturating_add(min_age_ms))
+}
+
+/// Since when the branch holds the file as it is here, where we put it there and compared it.
+fn at_rest_since_ms(row: &FileRow) -> Option<i64> {
+    let pushed_ms = row.pushed_ms.filter(|_| row.commit_id.is_some())?;
+    let signature = row.known.signature?;
+    let is_sure = row.is_proved() && !row.known.racy && signature.size == row.size;
+    is_sure.then(|| pushed_ms.max(signature.ctime_ns.div_euclid(1_000_000)))
 }
 
 /// Whether a file that is `here` now, and was read anew, is what its row says.
@@ -146,6 +155,7 @@ mod tests {
         let day_ms = 24 * 3_600_000;
         for (now_ms, goes) in [(1_000 + day_ms, true), (999 + day_ms, false), (0, false), (i64::MAX, true)] {
             assert_eq!(may_go(&row(), DAY, now_ms), goes, "{now_ms}");
+            assert_eq!(goes_from_ms(&row(), DAY).is_some_and(|from_ms| from_ms <= now_ms), goes, "{now_ms}");
         }
         assert!(may_go(&row(), Duration::ZERO, 0), "a clock that was set back makes it as young as can be");
         assert!(!may_go(&row(), Duration::MAX, i64::MAX));

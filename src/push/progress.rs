@@ -106,6 +106,8 @@ pub struct PushStatus {
     pub taken_off: u64,
     /// Their bytes.
     pub taken_off_bytes: u64,
+    /// Why files that were to be taken off stay until somebody does something; empty where none does.
+    pub staying: String,
     /// Files that the branch was listed with.
     pub listed: u64,
 }

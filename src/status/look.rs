@@ -145,6 +145,7 @@ fn add_live(report: &mut FolderReport, live: &LiveFolder) {
     report.busy = intake.busy;
     report.busy_paths = intake.busy_paths.iter().map(ToString::to_string).collect();
     report.held_back = intake.held_back;
+    report.staying = Some(&push.staying).filter(|why| !why.is_empty()).cloned();
     report.scans = intake.scans;
     report.excluded = intake.last_scan.map_or(0, |scan| scan.excluded);
     report.skipped = intake.skipped;

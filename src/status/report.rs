@@ -160,6 +160,9 @@ pub struct FolderReport {
     /// The name of the file that finishes a run, where the config names one.
     #[serde(default)]
     pub marker: Option<String>,
+    /// Why files that `after_push` is to take off stay, where that does not pass by itself, and what to do.
+    #[serde(default)]
+    pub staying: Option<String>,
     /// Files and directories that patterns leave out, as the last whole scan counted them.
     pub excluded: u64,
     /// Links, devices and mounts that were passed over.

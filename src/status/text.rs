@@ -169,9 +169,13 @@ fn block(folder: &FolderReport) -> String {
             ByteSize(done.taken_off_bytes)
         );
     }
+    if let Some(why) = &folder.staying {
+        let _ = writeln!(out, "  stays     after_push: {why}");
+    }
     if let Some(marker) = folder.marker.as_ref().filter(|_| folder.held_back > 0) {
+        let files = if folder.held_back == 1 { "file waits" } else { "files wait" };
         let (count, marker) = (folder.held_back, crate::path::printable(marker));
-        let _ = writeln!(out, "  runs      {count} files wait until a file {marker} finishes their run");
+        let _ = writeln!(out, "  runs      {count} {files} until a file {marker} finishes the run");
     }
     if folder.excluded > 0 {
         let _ = writeln!(out, "  excluded  {} files and directories by patterns", folder.excluded);

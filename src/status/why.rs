@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::FolderState;
 use super::look::time;
+use crate::config::{AfterPush, TakeOff};
 use crate::content::Signature;
 use crate::control::api::FolderName;
 use crate::folder::intake::PathStage;
 use crate::folder::{LeftOut, Settling};
 use crate::path::Refusal;
+use crate::plan::retire;
 use crate::push::PushStage;
 use crate::state::{
     BelowDir, FileRow, OpenBatch, Pause, Presence, ProblemKind, ProblemRow, RetryRow, TakenOff,
@@ -109,6 +111,10 @@ pub struct Facts {
     pub row: Option<FileRow>,
     /// What became of it, where `after_push` has taken it off.
     pub taken_off: Option<TakenOff>,
+    /// What becomes here of files that are on the branch.
+    pub after_push: AfterPush,
+    /// The wall clock, in milliseconds since the epoch.
+    pub now_ms: i64,
     /// What is wrong with it.
     pub problem: Option<ProblemRow>,
     /// The batch that it is part of.
@@ -297,7 +303,8 @@ fn settling_text(facts: &Facts, settling: Settling) -> String {
 
 fn at_rest(facts: &Facts, row: &FileRow, now: &Signature) -> Answer {
     if row.known.signature == Some(*now) {
-        return ("committed", format!("It is on the branch{}.", commit_text(row)), None);
+        let answer = format!("It is on the branch{}.{}", commit_text(row), going_text(facts, row));
+        return ("committed", answer, None);
     }
     let next = if facts.live.is_some() {
         "to have everything compared now: oxen-sync rescan"
@@ -306,6 +313,20 @@ fn at_rest(facts: &Facts, row: &FileRow, now: &Signature) -> Answer {
     };
     let answer = "It has changed since it was pushed, and nobody has noticed yet.".to_owned();
     ("waiting", answer, Some(next.to_owned()))
+}
+
+/// What `after_push` is to do with a file that is at rest; begins with a blank where there is anything to say.
+fn going_text(facts: &Facts, row: &FileRow) -> String {
+    let what = match &facts.after_push.action {
+        TakeOff::Keep => return String::new(),
+        TakeOff::Delete => "deletes it here".to_owned(),
+        TakeOff::Move(to) => format!("moves it below {}", crate::path::printable(to)),
+    };
+    match retire::goes_from_ms(row, facts.after_push.min_age) {
+        None => " after_push leaves it here: only what oxen-sync has put on the branch and compared there itself goes.".to_owned(),
+        Some(from_ms) if from_ms > facts.now_ms => format!(" after_push {what} from {} on.", time(from_ms)),
+        Some(_) => format!(" after_push {what} when it looks next; where it cannot, oxen-sync status says why."),
+    }
 }
 
 fn commit_text(row: &FileRow) -> String {

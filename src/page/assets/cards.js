@@ -191,7 +191,8 @@ function updateCard(parts, folder) {
   updateActions(parts.actions, folder);
   const notes = [
     folder.busy > 0 ? `Being written now: ${folder.busy_paths.join(', ')}${more}` : null,
-    folder.held_back > 0 ? `${plural(folder.held_back, 'file')} wait until a file ${folder.marker} finishes their run` : null,
+    folder.held_back > 0 ? `${plural(folder.held_back, 'file')} held back until a file ${folder.marker} finishes the run` : null,
+    folder.staying ? `Not taken off: ${folder.staying}` : null,
   ].filter(Boolean);
   parts.written.hidden = notes.length === 0;
   set(parts.written, notes.join(' · '));

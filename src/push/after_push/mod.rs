@@ -111,7 +111,8 @@ impl AfterPush {
         pass.tell(pusher);
         let told = pass.stays.iter().filter_map(|(why, (count, example))| {
             let reason = why.to_be_told()?;
-            Some(format!("{count} files stay, for one {example}: {reason}"))
+            let files = if *count == 1 { "file stays" } else { "files stay" };
+            Some(format!("{count} {files}, for one {example}: {reason}"))
         });
         self.tell(pusher, told.collect::<Vec<_>>().join("; "));
     }
@@ -133,6 +134,11 @@ impl AfterPush {
         if what != self.told && !what.is_empty() {
             tracing::warn!(folder = %printable(&pusher.options.path), "after_push: {what}");
         }
+        pusher.status.send_if_modified(|status| {
+            let is_new = status.staying != what;
+            status.staying.clone_from(&what);
+            is_new
+        });
         self.told = what;
     }
 }

@@ -139,6 +139,8 @@ pub(super) async fn facts(
             writers: Vec::new(),
             row: None,
             taken_off: None,
+            after_push: folder.after_push.clone(),
+            now_ms: jiff::Timestamp::now().as_millisecond(),
             problem: None,
             batch: None,
             retry: None,

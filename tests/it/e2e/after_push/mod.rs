@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oxen_sync::fault_point::Point;
-use oxen_sync::status::FolderReport;
+use oxen_sync::status::{FolderReport, Report};
 use tempfile::TempDir;
 
 use super::on_both;
@@ -138,6 +138,18 @@ async fn a_proved_file_is_moved_and_nothing_is_replaced(site: &Arc<Site>) {
     until_taken_off(&rig, 1).await;
     rig.until("what stays is told", |rig| rig.log().contains("in move_to already, and is not replaced"))
         .await;
+    let stays = |report: &Report| report.folders[0].staying.is_some();
+    rig.until_status("who asks hears of it", stays).await;
+    let status = rig.run(&["status".as_ref()]).await;
+    assert!(
+        status.out.contains("stays     after_push: 1 file stays, for one d/taken: something of"),
+        "{status:?}"
+    );
+    let answer = why(&rig, "d/taken").await;
+    assert!(
+        answer.contains("after_push moves it below") && answer.contains("when it looks next; where"),
+        "{answer}"
+    );
     assert_eq!(files_in(&rig.folder), ["d/taken"]);
     assert_eq!(files_in(&pushed), ["d/e/b", "d/taken"]);
     assert_eq!(fs::read_to_string(pushed.join("d/taken")).unwrap(), "somebody's");
@@ -149,6 +161,18 @@ async fn a_proved_file_is_moved_and_nothing_is_replaced(site: &Arc<Site>) {
     fs::remove_file(pushed.join("d/taken")).unwrap();
     until_taken_off(&rig, 2).await;
     assert_eq!(fs::read_to_string(pushed.join("d/taken")).unwrap(), "1");
+    rig.until_status("nothing stays", |report| !stays(report)).await;
+    rig.stop().await;
+    set_keys(&rig, "after_push = { do = \"delete\", min_age = \"2d\" }");
+    rig.start();
+    rig.write("young", "1");
+    rig.settled().await;
+    rig.assert_idle().await;
+    let answer = why(&rig, "young").await;
+    assert!(
+        answer.contains("It is on the branch") && answer.contains(". after_push deletes it here from 20"),
+        "{answer}"
+    );
     rig.assert_a_restart_changes_nothing().await;
 }
 
