@@ -1,8 +1,9 @@
 //! Man pages and completions, as the program makes them, are there for every command and can be read by what reads them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::CommandFactory;
@@ -78,4 +79,37 @@ fn every_shell_takes_its_completions() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The files below a directory, by their paths in it.
+fn files_below(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let files = walkdir::WalkDir::new(dir)
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file());
+    files
+        .map(|file| {
+            (file.path().strip_prefix(dir).unwrap().to_owned(), fs::read_to_string(file.path()).unwrap())
+        })
+        .collect()
+}
+
+/// A plain `cargo deb` finds them in the source.
+#[test]
+fn what_the_package_holds_is_what_the_program_says() {
+    let debian = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/debian");
+    let made = tempfile::tempdir().unwrap();
+    let output = Command::new(debian.join("make-files"))
+        .args([Path::new(env!("CARGO_BIN_EXE_oxen-sync")), made.path()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let (kept, made) = (files_below(&debian.join("package")), files_below(made.path()));
+    let differing = kept.keys().chain(made.keys()).find(|path| kept.get(*path) != made.get(*path));
+    assert_eq!(
+        differing, None,
+        "systemd/debian/make-files target/debug/oxen-sync systemd/debian/package writes it anew"
+    );
+    let changelog = fs::read_to_string(debian.join("changelog")).unwrap();
+    assert!(changelog.starts_with(concat!("oxen-sync (", env!("CARGO_PKG_VERSION"), "-1) ")), "{changelog}");
 }
