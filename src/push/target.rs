@@ -123,12 +123,13 @@ impl Target {
             tracing::info!(%repo, "repository made");
         }
         let branches = client.branches(repo).await.map_err(|error| match error.reason() {
-            // oxen-server 0.65.2 was seen to say so where it had ended while it made the repository.
+            // oxen-server 0.65.2 was seen to say so where it had ended while it made the repository, and while it makes
+            // one for another client.
             Reason::RepoNotFound => Failure::of_surroundings(
-                Verdict::Stop,
+                Verdict::Again,
                 format!(
-                    "the server says that {repo} is there and does not find it: it may have ended while it made it; \
-                     delete the repository on the server, or name another one"
+                    "the server says that {repo} is there and does not find it: another client may be making it; should \
+                     this go on, the server ended while it made it: delete the repository there, or name another one"
                 ),
             ),
             _ => error.into(),

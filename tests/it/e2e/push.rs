@@ -177,7 +177,7 @@ async fn two_daemons_push_to_one_branch(site: &Arc<Site>) {
             None => Some("no branch".to_owned()),
         };
         let Some(different) = different else { break };
-        assert!(tokio::time::Instant::now() < deadline, "{different}\n{}", second.log());
+        assert!(tokio::time::Instant::now() < deadline, "{different}\n{}\n{}", first.log(), second.log());
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     first.assert_idle().await;

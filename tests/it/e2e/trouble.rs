@@ -126,6 +126,20 @@ async fn files_that_the_server_will_not_have_are_set_aside_and_the_rest_goes_on(
     rig.stop().await;
 }
 
+/// The server speaks so while it makes the repository for another client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_is_there_and_not_found_is_asked_for_again() {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::new(&site, "");
+    let body = r#"{"status":"error","status_message":"resource_not_found","status_description":"Repository 'a/b' not found"}"#;
+    standin.fault(Rule::on(Op::ListBranches, Action::reply(404, body)).times(2));
+    rig.write("a", "1");
+    rig.start();
+    rig.assert_all_holds().await;
+    assert!(rig.log().contains("another client may be making it"), "{}", rig.log());
+    rig.stop().await;
+}
+
 /// A server that goes down with one commit, each time it is asked for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_never_comes_to_an_end_does_not_hold_up_the_folder() {
