@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::batch::Batch;
 use super::deliver::Outcome;
@@ -17,8 +18,11 @@ use crate::path::{LocalPath, RepoPath};
 use crate::plan::SMALL_FILE_MAX;
 use crate::state::{BatchRow, Change};
 
-/// Changes that wait before some of them set out early. With fewer, a workspace costs more than it saves.
+/// Changes that wait before some of them set out long before the batch is due.
 const EARLY_MIN: usize = 1_000;
+/// How long before it is due a batch sets out, so that only its commit is left when it is. oxen-server 0.65.2 takes some
+/// 15 ms for a workspace with a small file.
+pub(super) const EARLY_LEAD: Duration = Duration::from_millis(100);
 /// The largest file that goes early, in bytes.
 pub(super) const EARLY_SIZE_MAX: u64 = SMALL_FILE_MAX;
 

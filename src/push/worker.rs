@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::after_push::AfterPush;
 use super::asked::{Flushes, stage_of};
 use super::deliver::Failed;
-use super::early::{self, EARLY_SIZE_MAX, EarlyBatch, early_min};
+use super::early::{self, EARLY_LEAD, EARLY_SIZE_MAX, EarlyBatch, early_min};
 use super::isolate::deliver;
 use super::pusher::Failure;
 use super::removals::Removals;
@@ -163,14 +163,20 @@ pub async fn run(
         let at = at.filter(|_| !is_held);
         // Only where nothing of ours is under way.
         let takes_off_at = after_push.due_at(tries.row().is_some()).filter(|_| !is_held && early.is_none());
-        let sets_out = goes_early
+        let may_set_out = goes_early
             && !is_held
             && collected.open
             && tries.row().is_none()
             && removals.len() == 0
-            && collected.planner.len() >= early_min()
             && !collected.planner.is_full();
-        if sets_out {
+        let now = Instant::now();
+        let soon = || {
+            let due = collected.planner.due_at().filter(|due| now < *due)?;
+            due.checked_sub(EARLY_LEAD.min(pusher.options.limits.quiet / 2))
+        };
+        let is_many = collected.planner.len() >= early_min();
+        let sets_out_at = may_set_out.then(|| if is_many { Some(now) } else { soon() }).flatten();
+        if sets_out_at.is_some_and(|at| at <= now) {
             let set_out = collected.planner.take_early(EARLY_SIZE_MAX);
             if !set_out.is_empty() {
                 // Nothing is counted here and as part of the batch.
@@ -224,6 +230,7 @@ pub async fn run(
                 check_at = Some(Instant::now());
                 pusher.target.doubt();
             }
+            () = sleep_until(sets_out_at), if sets_out_at.is_some_and(|at| at > now) => {}
             () = sleep_until(at), if at.is_some() => {
                 let now = Instant::now();
                 let checks = check.is_some_and(|at| at <= now);

@@ -153,7 +153,7 @@ async fn a_marker_waits_for_what_changes_while_its_run_is_on_its_way(site: &Arc<
     rig.write("run/deep/b", "written on, after the marker");
     rig.assert_all_holds().await;
     let brought = brought(&rig).await;
-    assert!(brought[0] == set(&["run/a"]) && brought.last().unwrap().contains("run/DONE"), "{brought:?}");
+    assert!(brought.last().unwrap().contains("run/DONE"), "something came after it: {brought:?}");
     rig.assert_a_restart_changes_nothing().await;
 }
 
