@@ -273,7 +273,7 @@ async fn a_busy_page_fits_every_screen_in_light_and_dark() {
     rig.until_status("it watches", |report| report.folders[0].state == FolderState::Watching).await;
     (0..12).for_each(|n| fs::remove_file(rig.folder.join(format!("run 7/frame {n:04}.raw"))).unwrap());
     rig.until_status("they are held", |report| report.folders[0].held == 12).await;
-    fs::write(rig.folder.join(HOSTILE), "x").unwrap();
+    fs::write(rig.folder.join("run 7\\notes.txt"), "x").unwrap();
     rig.until_status("one has failed", |report| report.folders[0].failed == 1).await;
     // Part of the batch gets through.
     site.gate().fault(Rule::on(Op::StageFiles, Action::HangBefore).after(1).forever());
