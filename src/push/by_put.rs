@@ -13,7 +13,7 @@ use crate::path::RepoPath;
 use crate::state::{BatchTransport, Phase};
 
 /// How long a PUT whose answer was lost may still be at work on the server. It carries at most 100 small files, which
-/// take oxen-server 0.65.2 a third of a second.
+/// take oxen-server 0.65.2 about a second.
 const PUT_IN_DOUBT: Duration = Duration::from_secs(5);
 const PUT_ASK_EVERY: Duration = Duration::from_millis(250);
 
