@@ -24,6 +24,8 @@
 //!   about ([`plan::Brake`]). Removals wait in the database, where they survive a crash and fill no queue.
 //! - A file is taken off the machine, where `after_push` says so, only while the branch is known to hold its very bytes,
 //!   and on the kernel's word that nobody writes to it; before it goes, its row says that the branch keeps it.
+//! - A run waits for its marker, where `batch.marker` names one, and the marker goes with the last of its run: handed on
+//!   last, in the last batch, staged last, and held back where something of the run was left out.
 //! - Queues are bounded everywhere. What does not fit waits where it is: in the folder.
 //!
 //! # The house
