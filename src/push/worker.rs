@@ -170,8 +170,9 @@ pub async fn run(
             && removals.len() == 0
             && !collected.planner.is_full();
         let now = Instant::now();
+        // One shot has nobody who waits for a single file, and sends what it finds in as few requests as it can.
         let soon = || {
-            let due = collected.planner.due_at().filter(|due| now < *due)?;
+            let due = collected.planner.due_at().filter(|due| lasting && now < *due)?;
             due.checked_sub(EARLY_LEAD.min(pusher.options.limits.quiet / 2))
         };
         let is_many = collected.planner.len() >= early_min();
