@@ -16,8 +16,8 @@ use crate::state::Change;
 const FAILED_GROUPS_MAX: usize = 16;
 
 /// Delivers one batch. Where something in it is at fault, or, with `suspects_content`, may be, it goes in smaller and
-/// smaller ones until that is found. A file is only set aside for a reason that nobody knows when others of its batch
-/// went through: else it is the server that is at fault.
+/// smaller ones until that is found. A file is only set aside for a reason that nobody knows when it fails once more
+/// after others of its batch went through: else it is the server that is, or was, at fault.
 pub(super) async fn deliver(
     pusher: &Pusher,
     batch: Vec<Change>,
@@ -46,10 +46,22 @@ pub(super) async fn deliver(
     let mut groups = VecDeque::from(groups);
     let (mut something_passed, mut failed_groups) = (false, 0);
     let mut suspects = Vec::<(Change, Failure)>::new();
-    while let Some(group) = groups.pop_front().or_else(|| last_of(&mut markers)) {
+    // Whether something passed since the suspects were last tried.
+    let mut is_new_evidence = false;
+    loop {
+        let Some(group) = groups.pop_front().or_else(|| last_of(&mut markers)) else {
+            if !is_new_evidence {
+                break;
+            }
+            // The server may have got well after they failed.
+            is_new_evidence = false;
+            groups.extend(suspects.drain(..).map(|(change, _)| vec![change]));
+            continue;
+        };
         let (failure, changes) = match pusher.deliver(group).await {
             Ok(was_sent) => {
                 something_passed |= was_sent;
+                is_new_evidence |= was_sent;
                 continue;
             }
             Err(Failed { failure, changes }) => (failure, changes),

@@ -40,9 +40,13 @@ async fn an_answer_that_is_lost_doubles_nothing_and_loses_nothing() {
     join_all(cases.map(|((transport, op), action)| lose_an_answer(transport, op, action))).await;
 }
 
+/// Tries in a row that failed.
+fn attempts(report: &Report) -> u32 {
+    report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts)
+}
+
 /// Waits for so many tries that fail, holds each report against `check`, and cuts the wait for the next one short.
 async fn hurry_through(rig: &Rig, tries: u32, check: impl Fn(&Report)) {
-    let attempts = |report: &Report| report.folders[0].retry.as_ref().map_or(0, |retry| retry.attempts);
     for number in 1..=tries {
         check(&rig.until_status("it has tried", |report| attempts(report) >= number).await);
         rig.kick();
@@ -91,6 +95,32 @@ async fn meet_a_sick_server(op: Op, action: Action) {
     standin.clear_faults();
     rig.kick();
     rig.assert_all_holds().await;
+    rig.stop().await;
+}
+
+/// However far the search for the file at fault has come by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_file_is_set_aside_where_the_server_gets_well_meanwhile() {
+    join_all((4..=12).map(get_well_after)).await;
+}
+
+async fn get_well_after(faults: usize) {
+    let (site, standin) = standin().await;
+    let mut rig = Rig::at_rest(&site, "transport = \"workspace\"", &[("first", "1")]).await;
+    standin.fault(Rule::on(Op::MergeWorkspace, Action::reply(500, "")).times(faults));
+    (0..5).for_each(|n| rig.write(&format!("d{n}/file"), format!("{n}")));
+    let all_met = || standin.faults_left() == 0;
+    let mut tries = 0;
+    // From the fifth try on it looks for the file at fault, as far as the faults reach.
+    while !all_met() {
+        let report = rig.until_status("it has tried", |report| all_met() || attempts(report) > tries).await;
+        tries = attempts(&report);
+        rig.kick();
+    }
+    rig.assert_all_holds().await;
+    let problems = &rig.folder_status().await.problems;
+    assert!(problems.is_empty(), "{faults}: {problems:?}");
+    assert!(!rig.log().contains("not pushed"), "{faults}: {}", rig.log());
     rig.stop().await;
 }
 
