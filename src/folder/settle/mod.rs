@@ -161,6 +161,12 @@ impl SettleStage {
         self.entries.keys().any(|path| path.starts_with(dir))
     }
 
+    /// The same of what had come by `then` and may still get quiet: what failed its looks past the maximum wait may never.
+    pub fn has_hope_below(&self, dir: &LocalPath, then: Instant) -> bool {
+        let is_old = |entry: &Entry| self.by_age.get(&entry.number).is_some_and(|since| *since <= then);
+        self.entries.iter().any(|(path, entry)| entry.failed == 0 && path.starts_with(dir) && is_old(entry))
+    }
+
     /// Whether a path waits, or is examined, that had come by `then`.
     pub fn has_from(&self, then: Instant) -> bool {
         self.waiting_since().is_some_and(|since| since <= then)
@@ -228,10 +234,6 @@ impl SettleStage {
                 entry.deadline = now + self.limits.max_wait;
                 entry.due = now + self.limits.quiet;
                 self.by_due.insert((entry.due, path.clone()));
-                self.by_age.remove(&entry.number);
-                self.came += 1;
-                entry.number = self.came;
-                self.by_age.insert(entry.number, now);
                 return true;
             }
             entry.due = (now + self.limits.quiet).min(entry.deadline).max(now);

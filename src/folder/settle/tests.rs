@@ -171,6 +171,26 @@ fn a_snapshot_holds_although_its_file_is_touched_meanwhile() {
 }
 
 #[test]
+fn what_was_taken_in_motion_or_failed_past_the_maximum_wait_is_not_hoped_for() {
+    let start = Instant::now();
+    let (late, dir) = (start + LIMITS.max_wait, local("run"));
+    let mut stage = SettleStage::new(LIMITS);
+    for second in 0..=LIMITS.max_wait.as_secs() {
+        for path in ["run/log", "run/rewritten", "run/a", "other/a"] {
+            stage.touch(&local(path), None, start + Duration::from_secs(second));
+        }
+    }
+    assert_eq!(stage.take_due(late, 9).iter().filter(|due| due.overdue).count(), 4);
+    stage.touch(&local("run/log"), None, late);
+    assert!(stage.settled(&local("run/log"), late), "its snapshot holds");
+    stage.moving(&local("run/rewritten"), None, late);
+    assert!(stage.has_hope_below(&dir, start), "run/a is still read");
+    stage.settled(&local("run/a"), late);
+    assert!(stage.has_below(&dir) && !stage.has_hope_below(&dir, start));
+    assert!(stage.has_hope_below(&local("other"), start));
+}
+
+#[test]
 fn a_touch_during_the_examination_voids_what_it_found() {
     let start = Instant::now();
     let mut stage = SettleStage::new(LIMITS);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::support::site::Site;
 before_both! {
     a_run_is_committed_whole_when_its_marker_appears,
     a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit,
+    a_log_that_never_ends_keeps_no_run_from_the_branch,
     a_run_that_was_finished_while_nobody_looked_is_one_commit,
     a_run_is_one_commit_whenever_the_process_ends,
     a_marker_waits_for_what_changes_while_its_run_is_on_its_way,
@@ -108,6 +110,45 @@ async fn a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit(site: &Arc<
         let with: Vec<_> = brought.iter().filter(of_run).collect();
         assert_eq!(with.len(), 1, "{run} came in {} commits", with.len());
     }
+    rig.stop().await;
+}
+
+/// A program that goes on to write a log into the directory of a run that it calls finished.
+async fn a_log_that_never_ends_keeps_no_run_from_the_branch(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, &format!("{KEYS}\nsettle.max_wait = \"1s\""));
+    for path in ["one/a", "one/DONE", "two/a", "two/DONE"] {
+        rig.write(path, path);
+    }
+    // So long that it is written to whenever it is read.
+    rig.write("one/log", vec![b'l'; 8 << 20]);
+    let mut log = fs::File::options().append(true).open(rig.folder.join("one/log")).unwrap();
+    let writer = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            pace.tick().await;
+            log.write_all(b"on and on\n").unwrap();
+        }
+    });
+    rig.start();
+    rig.until_status("both runs are there", |report| report.folders[0].files == 5).await;
+    let brought = brought(&rig).await;
+    for run in ["one", "two"] {
+        let marker = format!("{run}/DONE");
+        let with = brought.iter().find(|paths| paths.contains(&marker)).unwrap();
+        assert!(with.contains(&format!("{run}/a")), "{brought:?}");
+    }
+    assert!(brought.iter().any(|paths| paths.is_superset(&set(&["one/DONE", "one/log"]))), "{brought:?}");
+    writer.abort();
+    assert!(writer.await.unwrap_err().is_cancelled());
+    // It may be committed as it was at any moment.
+    let log = fs::read(rig.folder.join("one/log")).unwrap();
+    for commit in rig.oracle().commits().await {
+        if let Some(part) = rig.oracle().tree(&commit.id).await.get("one/log") {
+            rig.ledger.finished("one/log", &log[..usize::try_from(part.size).unwrap()]);
+        }
+    }
+    rig.ledger.finished("one/log", &log);
+    rig.assert_all_holds().await;
     rig.stop().await;
 }
 

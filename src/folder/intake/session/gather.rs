@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 
+use tokio::time::Instant;
+
 use super::super::super::examine::Examined;
 use super::super::Finished;
 use super::Session;
@@ -16,15 +18,22 @@ const HELD_BACK_MAX: usize = 10_000;
 /// What waits for runs, and the runs that are being gathered.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
-    /// Markers that wait until all of their directories has been handed on.
-    markers: BTreeMap<LocalPath, Finished>,
+    /// The runs that are finished and of which not all has been handed on, by their directories.
+    runs: BTreeMap<LocalPath, Run>,
     /// Files that wait for a marker.
     held_back: HashSet<LocalPath>,
 }
 
+#[derive(Debug)]
+struct Run {
+    marker: Finished,
+    /// When all of its directory had been looked at.
+    looked_at: Option<Instant>,
+}
+
 impl Gathering {
     pub(super) fn len(&self) -> usize {
-        self.markers.len()
+        self.runs.len()
     }
 
     pub(super) fn held_back(&self) -> usize {
@@ -59,13 +68,13 @@ impl Session<'_> {
             Some(runs) if runs.is_marker(path) && finished.change.kind != ChangeKind::Remove => {
                 let dir = path.parent().unwrap_or_default();
                 // The look at the directory meets it too.
-                if self.gathering.markers.get(&dir).is_some_and(|known| known.change == finished.change) {
+                if self.gathering.runs.get(&dir).is_some_and(|run| run.marker.change == finished.change) {
                     return;
                 }
                 runs.finish(dir.clone());
                 self.gathering.held_back.retain(|path| !path.starts_with(&dir));
                 self.scans.add(dir.clone());
-                self.gathering.markers.insert(dir, finished);
+                self.gathering.runs.insert(dir, Run { marker: finished, looked_at: None });
             }
             _ => self.outbox.push_back(finished),
         }
@@ -82,19 +91,32 @@ impl Session<'_> {
 
     /// Hands the markers on once nothing below any of them is left: what is committed together then are whole runs.
     pub(super) fn hand_on_markers(&mut self) {
-        if self.gathering.markers.is_empty() || self.scan.is_some() || !self.scans.is_empty() {
+        if self.gathering.runs.is_empty() || self.scan.is_some() || !self.scans.is_empty() {
             return;
         }
-        if !self.gathering.markers.keys().any(|dir| self.settle.has_below(dir)) {
-            self.outbox.extend(std::mem::take(&mut self.gathering.markers).into_values());
+        let now = Instant::now();
+        for run in self.gathering.runs.values_mut() {
+            run.looked_at.get_or_insert(now);
         }
+        if !self.gathering.runs.iter().any(|(dir, run)| self.is_coming(dir, run, now)) {
+            let markers = std::mem::take(&mut self.gathering.runs).into_values().map(|run| run.marker);
+            self.outbox.extend(markers);
+        }
+    }
+
+    /// Whether something of a run is still to come. A file that is written on and on is taken as it is after the maximum
+    /// wait, and keeps its run, and others, from the branch no longer than that.
+    fn is_coming(&self, dir: &LocalPath, run: &Run, now: Instant) -> bool {
+        let looked_at = run.looked_at.unwrap_or(now);
+        self.settle.has_below(dir)
+            && (now < looked_at + self.options.settle.max_wait || self.settle.has_hope_below(dir, looked_at))
     }
 
     /// Whether part of a run may have been handed on, and its marker not. Before all of the folder was looked at, that is not
     /// known: an earlier session may have ended in between.
     pub(super) fn is_gathering(&self) -> bool {
         let Some(runs) = &self.examiner.runs else { return false };
-        !self.gathering.markers.is_empty()
+        !self.gathering.runs.is_empty()
             || self.scans.has_whole()
             || self.scan.as_ref().is_some_and(|scan| scan.whole)
             || self.outbox.iter().any(|finished| runs.is_marker(&finished.change.path))
