@@ -30,6 +30,12 @@ impl Marker {
         self.is(change) && *path != change.path && *path != dir && path.starts_with(&dir)
     }
 
+    /// Where the markers would lie that finish the run which `path` belongs to.
+    pub fn places(&self, path: &LocalPath) -> impl Iterator<Item = LocalPath> {
+        let above = std::iter::successors(path.parent(), LocalPath::parent);
+        above.filter_map(|dir| self.0.as_ref().map(|name| dir.join(name)))
+    }
+
     /// Parts the markers from all else.
     pub fn part(&self, changes: Vec<Change>) -> (Vec<Change>, Vec<Change>) {
         changes.into_iter().partition(|change| self.is(change))

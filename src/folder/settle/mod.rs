@@ -1,8 +1,11 @@
+mod below;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::below::Below;
 use crate::content::Signature;
 use crate::path::LocalPath;
 
@@ -23,6 +26,7 @@ pub struct SettleLimits {
 pub struct SettleStage {
     limits: SettleLimits,
     entries: HashMap<LocalPath, Entry>,
+    below: Option<Below>,
     by_due: BTreeSet<(Instant, LocalPath)>,
     /// Paths that were found busy at their last look.
     busy: usize,
@@ -109,11 +113,18 @@ impl SettleStage {
         Self {
             limits,
             entries: HashMap::new(),
+            below: None,
             by_due: BTreeSet::new(),
             busy: 0,
             by_age: BTreeMap::new(),
             came: 0,
         }
+    }
+
+    /// The same stage, still without paths, for someone who often asks what is [`below`](Self::has_below) directories.
+    #[must_use]
+    pub fn by_dirs(self) -> Self {
+        Self { below: Some(Below::default()), ..self }
     }
 
     /// Paths waiting or being examined.
@@ -158,7 +169,10 @@ impl SettleStage {
 
     /// Whether something at or below `dir` waits, or is examined.
     pub fn has_below(&self, dir: &LocalPath) -> bool {
-        self.entries.keys().any(|path| path.starts_with(dir))
+        match &self.below {
+            Some(below) => below.has(dir) || self.entries.contains_key(dir),
+            None => self.entries.keys().any(|path| path.starts_with(dir)),
+        }
     }
 
     /// The same of what had come by `then` and may still get quiet: what failed its looks past the maximum wait may never.
@@ -245,6 +259,9 @@ impl SettleStage {
         }
         self.by_age.remove(&entry.number);
         self.entries.remove(path);
+        if let Some(below) = &mut self.below {
+            below.remove(path);
+        }
         true
     }
 
@@ -289,6 +306,9 @@ impl SettleStage {
         let entry = self.entries.entry(path.clone()).or_insert_with(|| {
             self.came += 1;
             self.by_age.insert(self.came, now);
+            if let Some(below) = &mut self.below {
+                below.add(path);
+            }
             Entry {
                 number: self.came,
                 touched: now,

@@ -229,6 +229,27 @@ fn a_file_that_is_known_to_be_at_rest_is_due_at_once_unless_it_waits_for_a_reaso
 
 proptest! {
     #[test]
+    fn what_is_counted_by_directories_is_what_lies_there(
+        steps in prop::collection::vec(("[ab](/[ab]){0,3}", any::<bool>()), 1..60)
+    ) {
+        let start = Instant::now();
+        let (mut plain, mut counting) = (SettleStage::new(LIMITS), SettleStage::new(LIMITS).by_dirs());
+        for (path, is_touched) in steps {
+            for stage in [&mut plain, &mut counting] {
+                if is_touched {
+                    stage.touch(&local(&path), None, start);
+                } else {
+                    stage.settled(&local(&path), start);
+                }
+            }
+            for dir in ["", "a", "b", "a/a", "a/b", "b/a", "b/b", "a/b/a", "a/b/a/b"] {
+                let dir = LocalPath::new(Path::new(dir)).unwrap();
+                prop_assert_eq!(plain.has_below(&dir), counting.has_below(&dir), "{}", dir);
+            }
+        }
+    }
+
+    #[test]
     fn every_touched_path_is_looked_at_after_its_last_touch(
         steps in prop::collection::vec((0..4_u8, 0..3_u8, 0..3000_u64), 1..120)
     ) {

@@ -290,14 +290,21 @@ impl Planner {
 
     /// What waits of the run that a marker finishes.
     fn of_run<'a>(&'a self, marker: &'a Change) -> impl Iterator<Item = &'a Pending> {
-        self.pending.values().filter(|other| self.marker.finishes(marker, &other.change.path))
+        let dir = marker.path.parent().unwrap_or_default();
+        // Whatever lies below a path comes right behind it.
+        self.pending
+            .range(dir.clone()..)
+            .map(|(_, other)| other)
+            .take_while(move |other| other.change.path.starts_with(&dir))
+            .filter(|other| self.marker.finishes(marker, &other.change.path))
     }
 
     /// Takes the markers out that would finish the run of `path`, which is not what was handed on.
     pub fn take_markers_of(&mut self, path: &LocalPath) -> Vec<LocalPath> {
-        let finishes = |pending: &Pending| self.marker.finishes(&pending.change, path);
-        let markers = self.pending.values().filter(|pending| finishes(pending));
-        let markers: Vec<_> = markers.map(|pending| pending.change.path.clone()).collect();
+        let is_there = |place: &LocalPath| {
+            self.pending.get(place).is_some_and(|pending| self.marker.finishes(&pending.change, path))
+        };
+        let markers: Vec<_> = self.marker.places(path).filter(is_there).collect();
         for pending in markers.iter().filter_map(|marker| self.pending.remove(marker)) {
             self.bytes -= size_of(&pending.change);
         }

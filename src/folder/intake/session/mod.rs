@@ -121,6 +121,7 @@ impl<'a> Session<'a> {
             }
         });
         let children = cancel.child_token();
+        let settle = SettleStage::new(options.settle);
         let mut scans = ScanQueue::default();
         scans.add(LocalPath::root());
         Ok(Self {
@@ -137,7 +138,7 @@ impl<'a> Session<'a> {
             inbox: Arc::clone(inbox),
             watch: watch.map(Arc::new),
             coverage,
-            settle: SettleStage::new(options.settle),
+            settle: if options.marker.is_some() { settle.by_dirs() } else { settle },
             jobs: JoinSet::new(),
             jobs_max: std::thread::available_parallelism().map_or(2, usize::from).min(JOBS_MAX),
             outbox: VecDeque::new(),
