@@ -246,7 +246,7 @@ pub async fn run(
                     batch = fits;
                     collected.planner.put_back(later, now);
                 }
-                let set_out = collected.planner.release_early();
+                let set_out = collected.planner.release_early_but(&batch);
                 publish_pending(&pusher, &collected.planner, &removals);
                 let all = [&set_out[..], &batch[..]].concat();
                 let suspects_content = tries.suspects_content();

@@ -24,7 +24,7 @@ pub struct Planner {
     /// How many batches were taken out.
     batches: u64,
     /// Files of the next batch that are on their way already, and their bytes.
-    early: Vec<Change>,
+    early: BTreeMap<LocalPath, Change>,
     early_bytes: u64,
     /// Part of a run came, and the rest is about to: nothing is due until it has come.
     gathering: bool,
@@ -59,7 +59,7 @@ impl Planner {
             bytes: 0,
             since: None,
             batches: 0,
-            early: Vec::new(),
+            early: BTreeMap::new(),
             early_bytes: 0,
             gathering: false,
             hurry: None,
@@ -168,30 +168,50 @@ impl Planner {
             .values()
             .map(|pending| &pending.change)
             .filter(|change| change.kind != ChangeKind::Remove)
-            .chain(&self.early)
+            .chain(self.early.values())
     }
 
     /// Takes out files of at most `size_max` bytes that may set out before the batch is due. They stay part of it: they
     /// count for its limits, and it is due when it would have been. None goes while others wait that an earlier batch had
-    /// no room for: these come first.
+    /// no room for: these come first. What stands at the path of one that set out, above it or below it, waits until the batch
+    /// is due: no workspace holds both.
     pub fn take_early(&mut self, size_max: u64) -> Vec<Change> {
         if self.pending.values().any(|pending| pending.batches < self.batches) {
             return Vec::new();
         }
-        let is_early = |change: &Change, marker: &Marker| {
-            change.kind != ChangeKind::Remove && size_of(change) <= size_max && !marker.is(change)
+        let is_early = |planner: &Self, change: &Change| {
+            change.kind != ChangeKind::Remove
+                && size_of(change) <= size_max
+                && !planner.marker.is(change)
+                && planner.is_apart(&change.path)
         };
         let (changes, bytes) = self.take_out(is_early);
         self.bytes -= bytes;
         self.early_bytes += bytes;
-        self.early.extend_from_slice(&changes);
+        self.early.extend(changes.iter().map(|change| (change.path.clone(), change.clone())));
         changes
     }
 
     /// The files that set out early, which are the caller's from now on.
     pub fn release_early(&mut self) -> Vec<Change> {
+        self.release_early_but(&[])
+    }
+
+    /// The same but for those that `batch` has as they are by now.
+    pub fn release_early_but(&mut self, batch: &[Change]) -> Vec<Change> {
         self.early_bytes = 0;
-        std::mem::take(&mut self.early)
+        let mut early = std::mem::take(&mut self.early);
+        batch.iter().for_each(|change| _ = early.remove(&change.path));
+        early.into_values().collect()
+    }
+
+    /// Whether nothing set out early at the path, above it or below it.
+    fn is_apart(&self, path: &LocalPath) -> bool {
+        let mut above = std::iter::successors(path.parent(), LocalPath::parent);
+        // Whatever lies below a path comes right behind it.
+        let next = self.early.range(path..).next();
+        !above.any(|dir| self.early.contains_key(&dir))
+            && next.is_none_or(|(early, _)| !early.starts_with(path))
     }
 
     /// When the next batch is due where `other` decides at that time what may go with it: one that comes a moment later
@@ -242,9 +262,9 @@ impl Planner {
     }
 
     /// Takes out those of the changes that `may_go` allows, with their bytes.
-    fn take_out(&mut self, may_go: impl Fn(&Change, &Marker) -> bool) -> (Vec<Change>, u64) {
+    fn take_out(&mut self, may_go: impl Fn(&Self, &Change) -> bool) -> (Vec<Change>, u64) {
         let mut by_age: Vec<_> =
-            self.pending.values().filter(|pending| may_go(&pending.change, &self.marker)).collect();
+            self.pending.values().filter(|pending| may_go(self, &pending.change)).collect();
         // It is stable: paths of one age stay in their order.
         by_age.sort_by_cached_key(|pending| self.age(pending));
         let (mut paths, mut bytes) = (Vec::new(), 0_u64);
@@ -322,7 +342,7 @@ impl Planner {
 
     /// Whether a change of the path set out early.
     pub fn is_early(&self, path: &LocalPath) -> bool {
-        self.early.iter().any(|change| change.path == *path)
+        self.early.contains_key(path)
     }
 
     /// Marks what waits by now: it is due at once.

@@ -211,6 +211,27 @@ fn files_that_set_out_early_belong_to_the_batch_that_is_due_later() {
 }
 
 #[test]
+fn what_changes_after_it_set_out_is_in_the_batch_once() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS, Marker::default());
+    for path in ["a", "b"] {
+        planner.add(put(path, 1), start);
+    }
+    assert_eq!(planner.take_early(50).len(), 2);
+    for change in [put("a", 2), put("b/c", 2), put("a2", 2)] {
+        planner.add(change, start);
+    }
+    assert_eq!(planner.take_early(50), [put("a2", 2)], "the others stand where one set out");
+    let batch = planner.take(start).unwrap();
+    assert_eq!(batch, [put("a", 2), put("b/c", 2)]);
+    assert_eq!(planner.release_early_but(&batch), [put("a2", 2), put("b", 1)]);
+    planner.add(put("d/e", 1), start);
+    assert_eq!(planner.take_early(50), [put("d/e", 1)]);
+    planner.add(put("d", 1), start);
+    assert_eq!(planner.take_early(50), []);
+}
+
+#[test]
 fn a_marker_comes_with_the_last_of_its_run() {
     let start = Instant::now();
     let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));

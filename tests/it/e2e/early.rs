@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oxen_sync::oxen::Op;
 
 use super::before_both;
+use crate::standin::{Action, Rule};
 use crate::support::rig::Rig;
 use crate::support::site::{Site, client};
 
 before_both! {
     what_is_collected_is_staged_before_it_is_due_and_committed_once,
     a_path_that_changes_meanwhile_comes_with_the_next_commit,
+    a_path_that_changes_before_it_is_staged_is_in_its_batch_once,
     an_end_while_a_batch_is_collected_leaves_nothing_behind,
     a_workspace_that_is_lost_while_a_batch_is_collected_is_made_anew,
     a_directory_that_another_puts_in_a_files_place_meanwhile_is_seen,
@@ -71,6 +74,32 @@ async fn a_path_that_changes_meanwhile_comes_with_the_next_commit(site: &Arc<Sit
         after >= commits + 2,
         "what was staged is a version of its own: {after} commits, {commits} before"
     );
+    assert_nothing_failed(&rig).await;
+}
+
+async fn assert_nothing_failed(rig: &Rig) {
+    let done = rig.folder_status().await.done.unwrap();
+    assert_eq!(done.failed_tries, 0, "{}", rig.log());
+}
+
+/// What it was when it set out, and what it is, are one file of the batch, also where that begins anew.
+async fn a_path_that_changes_before_it_is_staged_is_in_its_batch_once(site: &Arc<Site>) {
+    let (rig, forms, _) = at_rest(site).await;
+    let gate = site.gate();
+    gate.fault(Rule::on(Op::OpenWorkspace, Action::Delay(Duration::from_secs(1))));
+    let opened = gate.count(Op::OpenWorkspace).requests;
+    rig.write("changes", "1");
+    rig.write("stays", "1");
+    gate.until("they set out", |gate| gate.count(Op::OpenWorkspace).requests > opened).await;
+    rig.write("changes", "another");
+    staged(site, forms + 1).await;
+    gate.fault(Rule::on(Op::StageFiles, Action::reply(500, "")).forever());
+    rig.until_status("it has tried", |report| report.folders[0].retry.is_some()).await;
+    gate.clear_faults();
+    rig.kick();
+    rig.assert_all_holds().await;
+    assert!(rig.log().contains("the server answered 500"), "{}", rig.log());
+    assert!(!rig.log().contains("database"), "{}", rig.log());
 }
 
 async fn an_end_while_a_batch_is_collected_leaves_nothing_behind(site: &Arc<Site>) {
@@ -93,15 +122,19 @@ async fn an_end_while_a_batch_is_collected_leaves_nothing_behind(site: &Arc<Site
     }
 }
 
+async fn lose_workspaces(rig: &Rig, site: &Site) {
+    let other = client(&site.url);
+    for workspace in rig.oracle().workspaces().await {
+        other.delete_workspace(&rig.repo, &workspace).await.unwrap();
+    }
+}
+
 async fn a_workspace_that_is_lost_while_a_batch_is_collected_is_made_anew(site: &Arc<Site>) {
     let (rig, forms, _) = at_rest(site).await;
     let commits = rig.oracle().commits().await.len();
     rig.write("a", "1");
     staged(site, forms + 1).await;
-    let other = client(&site.url);
-    for workspace in rig.oracle().workspaces().await {
-        other.delete_workspace(&rig.repo, &workspace).await.unwrap();
-    }
+    lose_workspaces(&rig, site).await;
     rig.write("b", "2");
     rig.assert_all_holds().await;
     // Both with one commit, or one after the other where the loss is met while the first is on its way.
