@@ -119,8 +119,9 @@ pub async fn run(
                 pusher.drop_change(&marker, &"its run is not complete any more");
             }
         }
-        // What was handed on before this changed is taken in before anything is due.
-        collected.planner.gathering(collected.open && removals.is_gathering());
+        if !removals.is_gathering() && collected.changes.is_empty() {
+            collected.planner.close_runs(Instant::now());
+        }
         removals.step(&pusher, &mut collected.planner).await;
         after_push.take_strays(&pusher);
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
@@ -349,12 +350,12 @@ impl Collected {
     /// Takes in a change, and those that have come with it.
     fn take_in(&mut self, first: Finished) {
         let now = Instant::now();
-        self.planner.add_seen(first.change, first.seen, now);
+        self.planner.add_seen(first.change, first.run, first.seen, now);
         self.received += 1;
         while !self.planner.is_full()
-            && let Ok(Finished { change, seen }) = self.changes.try_recv()
+            && let Ok(Finished { change, run, seen }) = self.changes.try_recv()
         {
-            self.planner.add_seen(change, seen, now);
+            self.planner.add_seen(change, run, seen, now);
             self.received += 1;
         }
     }

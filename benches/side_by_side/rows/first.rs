@@ -84,7 +84,7 @@ pub(crate) async fn look(folder: &Path, state_dir: &Path) -> Result<()> {
     ));
     let mut planner = Planner::new(limits, Marker::default());
     while let Some(finished) = changes.recv().await {
-        planner.add_seen(finished.change, finished.seen, Instant::now());
+        planner.add_seen(finished.change, finished.run, finished.seen, Instant::now());
         if planner.is_full() {
             planner.take(Instant::now());
         }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::super::Coverage;
@@ -11,6 +13,8 @@ use crate::state::Change;
 pub struct Finished {
     /// What changed.
     pub change: Change,
+    /// The directory of the finished run that it is part of, where its marker is still to come, or is this.
+    pub run: Option<Arc<LocalPath>>,
     /// When it was first seen that the path had changed.
     pub seen: Instant,
 }

@@ -1,6 +1,7 @@
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -19,15 +20,17 @@ pub struct Planner {
     marker: Marker,
     pending: BTreeMap<LocalPath, Pending>,
     bytes: u64,
-    /// When the oldest and the newest change came.
+    /// Runs of which part waits and the rest is about to come, with how many changes of each wait.
+    open: HashMap<Arc<LocalPath>, usize>,
+    /// When the oldest and the newest change came of those that are of no open run.
     since: Option<(Instant, Instant)>,
+    /// When the oldest change of an open run came.
+    open_since: Option<Instant>,
     /// How many batches were taken out.
     batches: u64,
     /// Files of the next batch that are on their way already, and their bytes.
     early: BTreeMap<LocalPath, Change>,
     early_bytes: u64,
-    /// Part of a run came, and the rest is about to: nothing is due until it has come.
-    gathering: bool,
     /// Up to which mark everything is due at once.
     hurry: Option<u64>,
     /// When the oldest change that waits was first seen.
@@ -43,6 +46,8 @@ pub struct Mark(u64);
 #[derive(Debug)]
 struct Pending {
     change: Change,
+    /// The run that it came with.
+    run: Option<Arc<LocalPath>>,
     /// How many batches were taken out before this path came.
     batches: u64,
     /// When it was first seen that the path had changed.
@@ -57,11 +62,12 @@ impl Planner {
             marker,
             pending: BTreeMap::new(),
             bytes: 0,
+            open: HashMap::new(),
             since: None,
+            open_since: None,
             batches: 0,
             early: BTreeMap::new(),
             early_bytes: 0,
-            gathering: false,
             hurry: None,
             oldest: None,
             under_way: None,
@@ -108,22 +114,67 @@ impl Planner {
 
     /// Takes a change in; it replaces an earlier one of the same path.
     pub fn add(&mut self, change: Change, now: Instant) {
-        self.add_seen(change, now, now);
+        self.add_seen(change, None, now, now);
     }
 
-    /// The same of a change that was first seen at `seen`.
-    pub fn add_seen(&mut self, change: Change, seen: Instant, now: Instant) {
-        let size = size_of(&change);
-        let before = match self.pending.entry(change.path.clone()) {
-            Entry::Occupied(mut entry) => size_of(&std::mem::replace(&mut entry.get_mut().change, change)),
+    /// The same of a change that was first seen at `seen`, and that is of a run in the directory `run`, of which more is to
+    /// come until its marker has.
+    pub fn add_seen(&mut self, change: Change, run: Option<Arc<LocalPath>>, seen: Instant, now: Instant) {
+        let closes = self.marker.is(&change).then(|| change.path.parent().unwrap_or_default());
+        let (path, size) = (change.path.clone(), size_of(&change));
+        let pending = Pending { change, run: run.clone(), batches: self.batches, seen };
+        let before = match self.pending.entry(path) {
+            Entry::Occupied(mut entry) => {
+                // It keeps its place in the order.
+                let (batches, seen) = (entry.get().batches, entry.get().seen);
+                let before = entry.insert(Pending { batches, seen, ..pending });
+                let size = size_of(&before.change);
+                self.leave(before.run.as_ref());
+                size
+            }
             Entry::Vacant(entry) => {
-                entry.insert(Pending { change, batches: self.batches, seen });
+                entry.insert(pending);
                 self.oldest = earlier(self.oldest, Some(seen));
                 0
             }
         };
         self.bytes = self.bytes - before + size;
-        self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+        match (closes, run) {
+            (None, Some(run)) => {
+                *self.open.entry(run).or_default() += 1;
+                self.open_since.get_or_insert(now);
+            }
+            (closes, _) => {
+                self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+                if let Some(dir) = closes {
+                    self.close(&dir);
+                }
+            }
+        }
+    }
+
+    /// A change of the run does not wait any more.
+    fn leave(&mut self, run: Option<&Arc<LocalPath>>) {
+        if let Some(run) = run
+            && let Some(count) = self.open.get_mut(run)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(run);
+            }
+        }
+    }
+
+    /// All of the run has come.
+    fn close(&mut self, dir: &LocalPath) {
+        self.open.remove(dir);
+        if self.open.is_empty() {
+            self.open_since = None;
+        }
+    }
+
+    fn is_open(&self, pending: &Pending) -> bool {
+        pending.run.as_ref().is_some_and(|run| self.open.contains_key(run))
     }
 
     /// Takes changes back in that came to nothing; a later change of the same path stays. They go first, so that it shows
@@ -134,7 +185,7 @@ impl Planner {
         for change in changes {
             if let Entry::Vacant(entry) = self.pending.entry(change.path.clone()) {
                 self.bytes += size_of(&change);
-                entry.insert(Pending { change, batches: 0, seen });
+                entry.insert(Pending { change, run: None, batches: 0, seen });
                 self.oldest = earlier(self.oldest, Some(seen));
             }
         }
@@ -153,7 +204,8 @@ impl Planner {
         for path in removals {
             // What is known of the file says where it stands, once the batch is on its way.
             let change = Change { path: path.clone(), place: PlaceKey::default(), kind: ChangeKind::Remove };
-            self.pending.entry(path).or_insert(Pending { change, batches: self.batches, seen: first });
+            let pending = Pending { change, run: None, batches: self.batches, seen: first };
+            self.pending.entry(path).or_insert(pending);
         }
         if self.pending.len() > before {
             let (oldest, newest) = self.since.unwrap_or((first, last));
@@ -179,10 +231,12 @@ impl Planner {
         if self.pending.values().any(|pending| pending.batches < self.batches) {
             return Vec::new();
         }
-        let is_early = |planner: &Self, change: &Change| {
+        let is_early = |planner: &Self, Pending { change, run, .. }: &Pending| {
             change.kind != ChangeKind::Remove
                 && size_of(change) <= size_max
                 && !planner.marker.is(change)
+                // What is committed next may be another run.
+                && run.is_none()
                 && planner.is_apart(&change.path)
         };
         let (changes, bytes) = self.take_out(is_early);
@@ -222,21 +276,26 @@ impl Planner {
         Some(other.filter(is_near).map_or(due, |other| due.max(other)))
     }
 
-    /// When the next batch is due; `None` while nothing waits.
+    /// When the next batch is due; `None` while nothing waits, or only what waits for the rest of its run.
     pub fn due_at(&self) -> Option<Instant> {
+        if self.is_full() {
+            return earlier(self.since.map(|(first, _)| first), self.open_since);
+        }
         let (first, last) = self.since?;
-        if self.is_full() || self.hurry.is_some() {
-            return Some(first);
-        }
-        if self.gathering {
-            return None;
-        }
-        Some((last + self.limits.quiet).min(first + self.limits.max_wait))
+        Some(if self.hurry.is_some() {
+            first
+        } else {
+            (last + self.limits.quiet).min(first + self.limits.max_wait)
+        })
     }
 
-    /// Says whether a run is coming of which no part is to go without the rest. One that is larger than a batch goes in several.
-    pub fn gathering(&mut self, gathering: bool) {
-        self.gathering = gathering;
+    /// No more is to come of any run.
+    pub fn close_runs(&mut self, now: Instant) {
+        if !self.open.is_empty() {
+            self.open.clear();
+            let first = self.open_since.take().unwrap_or(now);
+            self.since = Some(self.since.map_or((first, now), |(oldest, _)| (oldest.min(first), now)));
+        }
     }
 
     /// Takes a batch out if one is due.
@@ -245,36 +304,50 @@ impl Planner {
     }
 
     /// Takes a batch out, due or not: changes in the order of their paths, as many as the limits allow. What earlier ones
-    /// had no room for comes first, so that no name waits for ever behind others.
+    /// had no room for comes first, so that no name waits for ever behind others. A run is in one batch, unless it is
+    /// larger than one.
     ///
     /// A file whose name is still that of a directory on the branch comes in a later batch than the removals of what
     /// lies in that directory: the server takes no file where a directory with files stands.
     pub fn take(&mut self, now: Instant) -> Option<Vec<Change>> {
-        let (batch, bytes) = self.take_out(|_, _| true);
+        let whole = |planner: &Self, pending: &Pending| !planner.is_open(pending);
+        let (mut batch, mut bytes) = self.take_out(whole);
+        if batch.is_empty() && self.is_full() {
+            // One run is larger than a batch, or many together leave no room for the rest of any.
+            let largest = self.open.iter().max_by_key(|(_, count)| **count).map(|(run, _)| Arc::clone(run));
+            (batch, bytes) = self.take_out(|_, pending| pending.run == largest);
+        }
         self.batches += 1;
         self.bytes -= bytes;
-        if self.pending.is_empty() {
-            self.since = None;
-        } else {
-            self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+        let has_more = self.pending.values().any(|pending| !self.is_open(pending));
+        self.since = has_more.then(|| (self.since.map_or(now, |(first, _)| first), now));
+        if self.open.is_empty() {
+            self.open_since = None;
         }
         (!batch.is_empty()).then_some(batch)
     }
 
     /// Takes out those of the changes that `may_go` allows, with their bytes.
-    fn take_out(&mut self, may_go: impl Fn(&Self, &Change) -> bool) -> (Vec<Change>, u64) {
-        let mut by_age: Vec<_> =
-            self.pending.values().filter(|pending| may_go(self, &pending.change)).collect();
+    fn take_out(&mut self, may_go: impl Fn(&Self, &Pending) -> bool) -> (Vec<Change>, u64) {
+        let mut by_age: Vec<_> = self.pending.values().filter(|pending| may_go(self, pending)).collect();
+        let units = units(&by_age);
         // It is stable: paths of one age stay in their order.
-        by_age.sort_by_cached_key(|pending| self.age(pending));
+        by_age.sort_by_cached_key(|pending| self.order(pending, &units));
         let (mut paths, mut bytes) = (Vec::new(), 0_u64);
         let mut chosen = HashSet::new();
-        for Pending { change, .. } in by_age {
+        let mut unit_before = None;
+        for Pending { change, run, .. } in by_age {
             let size = size_of(change);
             let is_first = paths.is_empty() && self.early.is_empty();
+            // Where a run begins, there is to be room for all of it.
+            let unit = run.as_ref().filter(|run| unit_before != Some(*run)).and_then(|run| units.get(run));
+            unit_before = run.as_ref();
+            let (files, size_all) = unit.map_or((1, size), |unit| (unit.files, unit.bytes));
             let too_much =
-                !is_first && (self.early_bytes + bytes).saturating_add(size) > self.limits.max_bytes;
-            if too_much || self.early.len() + paths.len() >= self.limits.max_files {
+                !is_first && (self.early_bytes + bytes).saturating_add(size_all) > self.limits.max_bytes;
+            let too_many = self.early.len() + paths.len() + files > self.limits.max_files;
+            let is_larger_than_a_batch = is_first && unit.is_some();
+            if (too_much || too_many) && !is_larger_than_a_batch {
                 break;
             }
             let waits = self.marker.is(change)
@@ -289,23 +362,33 @@ impl Planner {
         }
         paths.sort();
         let mut taken = Vec::with_capacity(paths.len());
-        for Pending { change, seen, .. } in paths.iter().filter_map(|path| self.pending.remove(path)) {
+        for path in &paths {
+            let Some(Pending { change, run, seen, .. }) = self.pending.remove(path) else { continue };
             self.under_way = earlier(self.under_way, Some(seen));
+            self.leave(run.as_ref());
             taken.push(change);
         }
         self.oldest = self.pending.values().map(|pending| pending.seen).min();
         (taken, bytes)
     }
 
-    /// How old a change is, in batches. A marker is as young as the youngest of its run, and comes behind it.
-    fn age(&self, pending: &Pending) -> (u64, bool, Reverse<usize>) {
-        if !self.marker.is(&pending.change) {
-            return (pending.batches, false, Reverse(0));
-        }
-        let of_run = self.of_run(&pending.change).map(|other| other.batches);
+    /// Where a change comes in the order in which changes are taken out: by its age in batches; the changes of a run
+    /// beside one another, its marker last.
+    fn order<'a>(&'a self, pending: &'a Pending, units: &Units<'a>) -> Order<'a> {
+        let path = &pending.change.path;
+        let is_marker = self.marker.is(&pending.change);
         // A run within a run is finished first.
-        let depth = pending.change.path.as_bytes().iter().filter(|byte| **byte == b'/').count();
-        (of_run.fold(pending.batches, u64::max), true, Reverse(depth))
+        let depth = path.as_bytes().iter().filter(|byte| **byte == b'/').count();
+        let depth = Reverse(if is_marker { depth } else { 0 });
+        match pending.run.as_ref().and_then(|run| Some((run, units.get(run)?))) {
+            Some((run, unit)) => (unit.batches, None, run, (is_marker, depth)),
+            None if is_marker => {
+                // It is as young as the youngest of its run, and comes behind it.
+                let of_run = self.of_run(&pending.change).map(|other| other.batches);
+                (of_run.fold(pending.batches, u64::max), Some(depth), path, (is_marker, depth))
+            }
+            None => (pending.batches, None, path, (is_marker, depth)),
+        }
     }
 
     /// What waits of the run that a marker finishes.
@@ -372,6 +455,32 @@ impl Planner {
                 .take_while(|(path, _)| path.starts_with(&change.path))
                 .any(|(_, below)| below.change.kind == ChangeKind::Remove)
     }
+}
+
+/// What waits of each run.
+type Units<'a> = HashMap<&'a Arc<LocalPath>, Unit>;
+/// See [`Planner::order`].
+type Order<'a> = (u64, Option<Reverse<usize>>, &'a LocalPath, (bool, Reverse<usize>));
+
+#[derive(Debug)]
+struct Unit {
+    /// The youngest of it.
+    batches: u64,
+    files: usize,
+    bytes: u64,
+}
+
+fn units<'a>(waiting: &[&'a Pending]) -> Units<'a> {
+    let mut units = Units::new();
+    for Pending { change, run, batches, .. } in waiting {
+        if let Some(run) = run {
+            let unit = units.entry(run).or_insert(Unit { batches: 0, files: 0, bytes: 0 });
+            unit.batches = unit.batches.max(*batches);
+            unit.files += 1;
+            unit.bytes += size_of(change);
+        }
+    }
+    units
 }
 
 /// The earlier of two moments, where there is one.

@@ -132,14 +132,14 @@ fn the_age_of_the_oldest_change_outlives_failed_tries_and_ends_when_it_lands() {
     let mut planner = Planner::new(LIMITS, Marker::default());
     assert_eq!(planner.waiting_since(), None);
     for number in 0..6 {
-        planner.add_seen(put(&format!("m{number}"), 1), at(f64::from(number)), at(9.0));
+        planner.add_seen(put(&format!("m{number}"), 1), None, at(f64::from(number)), at(9.0));
     }
     let batch = planner.take(at(10.0)).unwrap();
     assert_eq!((batch.len(), planner.waiting_since()), (5, Some(start)));
     planner.put_back(batch, at(20.0));
     planner.landed();
     assert_eq!(planner.waiting_since(), Some(start), "it came to nothing");
-    planner.add_seen(put("m5", 2), at(30.0), at(30.0));
+    planner.add_seen(put("m5", 2), None, at(30.0), at(30.0));
     planner.take(at(40.0));
     planner.landed();
     assert_eq!(planner.waiting_since(), Some(at(5.0)), "a later change of a path makes it no younger");
@@ -247,7 +247,74 @@ fn a_marker_comes_with_the_last_of_its_run() {
     assert!(planner.is_empty() && planner.bytes() == 0);
 }
 
+fn of_run(planner: &mut Planner, change: Change, now: Instant) {
+    let run = change.path.parent().map(Arc::new);
+    planner.add_seen(change, run, now, now);
+}
+
+#[test]
+fn nothing_is_due_of_a_run_before_all_of_it_has_come() {
+    let start = Instant::now();
+    let at = |s: f64| start + seconds(s);
+    let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));
+    of_run(&mut planner, put("one/a", 1), start);
+    assert_eq!(planner.due_at(), None);
+    planner.add(put("alone", 1), at(9.0));
+    assert_eq!(planner.due_at(), Some(at(10.0)));
+    assert_eq!(planner.take_early(50), [put("alone", 1)]);
+    assert_eq!(planner.release_early(), [put("alone", 1)]);
+    assert_eq!(planner.take(at(10.0)), None);
+    of_run(&mut planner, put("two/a", 1), at(11.0));
+    of_run(&mut planner, put("two/DONE", 0), at(12.0));
+    assert_eq!(planner.due_at(), Some(at(13.0)));
+    assert_eq!(planner.take(at(13.0)), Some(vec![put("two/DONE", 0), put("two/a", 1)]));
+    assert_eq!(planner.due_at(), None);
+    planner.close_runs(at(20.0));
+    assert_eq!(planner.take_due(at(20.0)), Some(vec![put("one/a", 1)]), "no marker comes any more");
+    assert!(planner.is_empty() && planner.open.is_empty() && planner.open_since.is_none());
+}
+
 proptest! {
+    /// As whoever receives changes does it: none while it is full, and a batch whenever one is due.
+    #[test]
+    fn a_run_is_in_one_batch_unless_it_is_larger_than_one(
+        runs in prop::collection::vec((prop::collection::vec(0..40_u64, 0..8), any::<bool>(), 0..3_u64), 1..12)
+    ) {
+        let marker = Marker::new(Some("DONE"));
+        let mut planner = Planner::new(LIMITS, marker.clone());
+        let (mut now, mut batches, mut wanted) = (Instant::now(), Vec::new(), 0);
+        for (number, (sizes, is_run, pause)) in runs.iter().enumerate() {
+            let parts = sizes.iter().enumerate().map(|(part, size)| put(&format!("{number:02}/{part}"), *size));
+            let marker = is_run.then(|| put(&format!("{number:02}/DONE"), 0));
+            for change in parts.chain(marker) {
+                while planner.is_full() {
+                    batches.extend(planner.take_due(now));
+                }
+                if *is_run { of_run(&mut planner, change, now) } else { planner.add(change, now) }
+                wanted += 1;
+            }
+            now += seconds(*pause as f64);
+            batches.extend(planner.take_due(now));
+        }
+        planner.close_runs(now);
+        while !planner.is_empty() {
+            let batch = planner.take(now);
+            prop_assert!(batch.is_some(), "nothing comes of {:?}", planner);
+            batches.extend(batch);
+        }
+        prop_assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), wanted);
+        for (number, (sizes, ..)) in runs.iter().enumerate().filter(|(_, (_, is_run, _))| *is_run) {
+            let dir = LocalPath::new(Path::new(&format!("{number:02}"))).unwrap();
+            let with = batches.iter().filter(|batch| batch.iter().any(|change| change.path.starts_with(&dir)));
+            let with: Vec<_> = with.collect();
+            if sizes.len() < LIMITS.max_files && sizes.iter().sum::<u64>() < LIMITS.max_bytes {
+                prop_assert_eq!(with.len(), 1, "run {} of {:?}", number, sizes);
+            }
+            prop_assert!(with.last().unwrap().iter().any(|change| marker.is(change) && change.path.starts_with(&dir)));
+        }
+        prop_assert!(planner.open.is_empty() && planner.since.is_none() && planner.bytes() == 0);
+    }
+
     #[test]
     fn no_marker_passes_anything_of_its_run_and_none_waits_for_ever(
         steps in prop::collection::vec(("[ab](/[ab]){0,2}", any::<bool>(), 0..4_u8, 0..120_u64), 1..60)

@@ -212,7 +212,7 @@ async fn a_data_set_that_gets_other_names_for_very_long_is_let_go_when_all_was_s
         for new in files("new", 30..36) {
             mirror.planner.add(new, Instant::now());
         }
-        let finished = Finished { change: file("new036", 36), seen: Instant::now() };
+        let finished = Finished { change: file("new036", 36), run: None, seen: Instant::now() };
         mirror.sender.send(finished).await.unwrap();
         tokio::time::advance(Duration::from_secs(3600)).await;
         mirror.seen(&mut removals, Sight::Clear).await;

@@ -22,6 +22,7 @@ before_both! {
     a_run_that_was_finished_while_nobody_looked_is_one_commit,
     a_run_is_one_commit_whenever_the_process_ends,
     a_marker_waits_for_what_changes_while_its_run_is_on_its_way,
+    many_runs_that_are_together_larger_than_a_batch_are_one_commit_each_at_most,
     a_run_that_is_larger_than_a_batch_has_its_marker_in_the_last,
     a_directory_whose_marker_has_gone_holds_another_run,
     a_push_by_hand_takes_finished_runs_alone,
@@ -101,7 +102,8 @@ async fn a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit(site: &Arc<
     rig.write("one/DONE", "");
     rig.write("two/DONE", "");
     rig.until_status("it is waited for the writer", |report| report.folders[0].busy > 0).await;
-    assert!(brought(&rig).await.is_empty());
+    rig.until_status("the other run is there", |report| report.folders[0].files == 41).await;
+    assert!(brought(&rig).await.iter().flatten().all(|path| path.starts_with("two/")));
     drop(writer);
     rig.assert_all_holds().await;
     let brought = brought(&rig).await;
@@ -140,6 +142,7 @@ async fn a_log_that_never_ends_keeps_no_run_from_the_branch(site: &Arc<Site>) {
     assert!(brought.iter().any(|paths| paths.is_superset(&set(&["one/DONE", "one/log"]))), "{brought:?}");
     writer.abort();
     assert!(writer.await.unwrap_err().is_cancelled());
+    rig.settled().await;
     // It may be committed as it was at any moment.
     let log = fs::read(rig.folder.join("one/log")).unwrap();
     for commit in rig.oracle().commits().await {
@@ -147,7 +150,6 @@ async fn a_log_that_never_ends_keeps_no_run_from_the_branch(site: &Arc<Site>) {
             rig.ledger.finished("one/log", &log[..usize::try_from(part.size).unwrap()]);
         }
     }
-    rig.ledger.finished("one/log", &log);
     rig.assert_all_holds().await;
     rig.stop().await;
 }
@@ -196,6 +198,37 @@ async fn a_marker_waits_for_what_changes_while_its_run_is_on_its_way(site: &Arc<
     let brought = brought(&rig).await;
     assert!(brought.last().unwrap().contains("run/DONE"), "something came after it: {brought:?}");
     rig.assert_a_restart_changes_nothing().await;
+}
+
+/// Also where a push by hand finds them all at once, and where one that is not complete stands before them.
+async fn many_runs_that_are_together_larger_than_a_batch_are_one_commit_each_at_most(site: &Arc<Site>) {
+    for is_service in [false, true] {
+        let mut rig = Rig::new(site, &format!("{KEYS}\nbatch.max_files = 10"));
+        let runs: Vec<_> = (0..12).map(|run| format!("run {run:02}")).collect();
+        for run in &runs {
+            for file in ["a", "b", "deep/c", "DONE"] {
+                rig.write(&format!("{run}/{file}"), format!("{run} {file}"));
+            }
+        }
+        if is_service {
+            let writer = fs::File::options().append(true).open(rig.folder.join("run 00/a")).unwrap();
+            rig.start();
+            let all_but_one = |report: &Report| report.folders[0].files == 11 * 4;
+            rig.until_status("the others are there", all_but_one).await;
+            drop(writer);
+            rig.assert_all_holds().await;
+            rig.stop().await;
+        } else {
+            let pushed = rig.push().await;
+            assert_eq!(pushed.code, Some(0), "{pushed:?}");
+        }
+        let brought = brought(&rig).await;
+        for run in &runs {
+            let with = brought.iter().filter(|paths| paths.iter().any(|path| path.starts_with(run)));
+            assert_eq!(with.count(), 1, "{run}, a service: {is_service}: {brought:?}");
+        }
+        assert!(brought.len() <= 8, "a commit has room for two of them: {brought:?}");
+    }
 }
 
 async fn a_run_that_is_larger_than_a_batch_has_its_marker_in_the_last(site: &Arc<Site>) {

@@ -1,8 +1,9 @@
 //! A run whose marker is finished is gathered: all of its directory is looked at, and the marker is handed on behind
-//! everything else.
+//! everything else of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,11 +13,11 @@ use super::super::super::examine::Examined;
 use super::super::Finished;
 use super::Session;
 use crate::path::LocalPath;
-use crate::state::ChangeKind;
+use crate::state::{Change, ChangeKind};
 
 /// Files that wait for their runs are counted up to this.
 const HELD_BACK_MAX: usize = 10_000;
-/// How often all that waits is looked through for what a run that takes long still waits for.
+/// How often every run is asked whether it still waits with reason. What is examined says so sooner.
 const LONG_LOOK: Duration = Duration::from_secs(1);
 
 /// What waits for runs, and the runs that are being gathered.
@@ -24,36 +25,36 @@ const LONG_LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Gathering {
     /// The runs that are finished and of which not all has been handed on, by their directories.
     runs: BTreeMap<LocalPath, Run>,
-    /// Those whose directories are being looked at.
-    new: Vec<LocalPath>,
-    /// One of them of which something was still to come at the last look.
-    coming: Option<LocalPath>,
+    /// Those of them that may be complete.
+    maybe_complete: BTreeSet<LocalPath>,
+    next_long_look: Option<Instant>,
     /// Files that wait for a marker.
     held_back: BTreeSet<LocalPath>,
 }
 
 #[derive(Debug)]
 struct Run {
-    marker: Finished,
-    /// When all of its directory had been looked at. What comes later is waited for while the rest is.
-    looked_at: Option<Instant>,
-    /// What it still waits for is not looked through again before then.
-    next_look: Option<Instant>,
+    dir: Arc<LocalPath>,
+    marker: Change,
+    seen: Instant,
+    look: Look,
+}
+
+/// How far the look at the directory of a run is.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    Wanted,
+    Running,
+    /// It ended then. What comes later is waited for while the rest is.
+    Ended(Instant),
 }
 
 impl Run {
     /// Whether something of it is still to come. A file that is written on and on is taken as it is after the maximum wait,
-    /// and keeps its run, and others, from the branch no longer than that.
-    fn is_coming(&mut self, dir: &LocalPath, settle: &SettleStage, max_wait: Duration, now: Instant) -> bool {
-        if !settle.has_below(dir) {
-            return false;
-        }
-        let Some(looked_at) = self.looked_at else { return true };
-        if now < self.next_look.unwrap_or(looked_at + max_wait) {
-            return true;
-        }
-        self.next_look = Some(now + LONG_LOOK);
-        settle.has_hope_below(dir, looked_at)
+    /// and keeps its run from the branch no longer than that.
+    fn is_coming(&self, settle: &SettleStage, max_wait: Duration, now: Instant) -> bool {
+        let Look::Ended(at) = self.look else { return true };
+        settle.has_below(&self.dir) && (now < at + max_wait || settle.has_hope_below(&self.dir, at))
     }
 }
 
@@ -75,26 +76,57 @@ impl Gathering {
         !below.is_empty()
     }
 
-    /// Whether something of any of the runs is still to come, where all of their directories have been looked at.
-    fn has_coming(&mut self, settle: &SettleStage, max_wait: Duration, now: Instant) -> bool {
-        for dir in std::mem::take(&mut self.new) {
-            if let Some(run) = self.runs.get_mut(&dir) {
-                run.looked_at.get_or_insert(now);
+    /// The outermost of the runs that the path is part of.
+    fn run_of(&self, path: &LocalPath) -> Option<&Run> {
+        self.outermost(path.parent()?)
+    }
+
+    /// The outermost of the runs in `dir` and above it.
+    fn outermost(&self, dir: LocalPath) -> Option<&Run> {
+        if self.runs.is_empty() {
+            return None;
+        }
+        std::iter::successors(Some(dir), LocalPath::parent).filter_map(|dir| self.runs.get(&dir)).last()
+    }
+
+    /// Something of its run, if it is of one, has been examined.
+    fn note(&mut self, path: &LocalPath) {
+        if let Some(dir) = self.run_of(path).map(|run| LocalPath::clone(&run.dir)) {
+            self.maybe_complete.insert(dir);
+        }
+    }
+
+    /// The directories of the runs at or below `start`.
+    fn dirs_from(&self, start: &LocalPath) -> Vec<LocalPath> {
+        let below = self.runs.range(start..).map(|(dir, _)| dir);
+        below.take_while(|dir| dir.starts_with(start)).cloned().collect()
+    }
+
+    /// Takes those out of which nothing is still to come, each with the runs within it: as what is to be handed on.
+    fn complete(&mut self, settle: &SettleStage, max_wait: Duration, now: Instant) -> Vec<Finished> {
+        if self.runs.is_empty() {
+            return Vec::new();
+        }
+        let mut asked = std::mem::take(&mut self.maybe_complete);
+        if self.next_long_look.is_none_or(|at| at <= now) {
+            self.next_long_look = Some(now + LONG_LOOK);
+            asked = self.runs.keys().cloned().collect();
+        }
+        let mut complete = Vec::new();
+        for dir in asked {
+            // One within another goes with that.
+            let Some(run) = self.outermost(dir).filter(|run| !run.is_coming(settle, max_wait, now)) else {
+                continue;
+            };
+            let outermost = Arc::clone(&run.dir);
+            // The innermost first.
+            for dir in self.dirs_from(&outermost).into_iter().rev() {
+                if let Some(Run { marker, seen, .. }) = self.runs.remove(&dir) {
+                    complete.push(Finished { change: marker, run: Some(Arc::clone(&outermost)), seen });
+                }
             }
         }
-        // Of many runs, the one that was waited for is asked first.
-        if let Some(dir) = &self.coming
-            && let Some(run) = self.runs.get_mut(dir)
-            && run.is_coming(dir, settle, max_wait, now)
-        {
-            return true;
-        }
-        let coming = self.runs.iter_mut().find_map(|(dir, run)| {
-            let is_coming = run.is_coming(dir, settle, max_wait, now);
-            is_coming.then(|| dir.clone())
-        });
-        self.coming = coming;
-        self.coming.is_some()
+        complete
     }
 }
 
@@ -108,6 +140,7 @@ impl Session<'_> {
             }
             return;
         }
+        self.gathering.note(path);
         self.gathering.held_back.remove(path);
         let dir = path.parent().unwrap_or_default();
         let is_at_rest = *examined == Examined::Nothing && runs.is_marker(path);
@@ -117,23 +150,49 @@ impl Session<'_> {
     }
 
     /// Hands a finished change on, or has the run gathered that it finishes.
-    pub(super) fn finished(&mut self, finished: Finished) {
-        let path = &finished.change.path;
-        match &self.examiner.runs {
-            Some(runs) if runs.is_marker(path) && finished.change.kind != ChangeKind::Remove => {
-                let dir = path.parent().unwrap_or_default();
-                // The look at the directory meets it too.
-                if self.gathering.runs.get(&dir).is_some_and(|run| run.marker.change == finished.change) {
-                    return;
-                }
-                runs.finish(dir.clone());
-                self.gathering.release(&dir);
-                self.scans.add(dir.clone());
-                let run = Run { marker: finished, looked_at: None, next_look: None };
-                self.gathering.new.push(dir.clone());
-                self.gathering.runs.insert(dir, run);
+    pub(super) fn finished(&mut self, change: Change, seen: Instant) {
+        let path = &change.path;
+        let Some(runs) = &self.examiner.runs else {
+            return self.outbox.push_back(Finished { change, run: None, seen });
+        };
+        if !runs.is_marker(path) || change.kind == ChangeKind::Remove {
+            let run = self.gathering.run_of(path).map(|run| Arc::clone(&run.dir));
+            return self.outbox.push_back(Finished { change, run, seen });
+        }
+        let dir = path.parent().unwrap_or_default();
+        // The look at the directory meets it too.
+        if self.gathering.runs.get(&dir).is_none_or(|run| run.marker != change) {
+            self.scans.add(dir.clone());
+            let run = Run { dir: Arc::new(dir.clone()), marker: change, seen, look: Look::Wanted };
+            self.gathering.runs.insert(dir, run);
+        }
+    }
+
+    /// All below `start` is about to be looked at. From here on, the files of the runs there that are finished are taken:
+    /// sooner, this look would find them once more.
+    pub(super) fn gather_from(&mut self, start: &LocalPath) {
+        let Some(runs) = &self.examiner.runs else { return };
+        for dir in self.gathering.dirs_from(start) {
+            self.gathering.release(&dir);
+            if let Some(run) =
+                self.gathering.runs.get_mut(&dir).filter(|run| matches!(run.look, Look::Wanted))
+            {
+                run.look = Look::Running;
             }
-            _ => self.outbox.push_back(finished),
+            runs.finish(dir);
+        }
+    }
+
+    /// All below `start` has been looked at.
+    pub(super) fn gathered_from(&mut self, start: &LocalPath) {
+        let now = Instant::now();
+        for dir in self.gathering.dirs_from(start) {
+            if let Some(run) =
+                self.gathering.runs.get_mut(&dir).filter(|run| matches!(run.look, Look::Running))
+            {
+                run.look = Look::Ended(now);
+                self.gathering.maybe_complete.insert(dir);
+            }
         }
     }
 
@@ -146,16 +205,10 @@ impl Session<'_> {
         })
     }
 
-    /// Hands the markers on once nothing below any of them is left: what is committed together then are whole runs.
-    pub(super) fn hand_on_markers(&mut self) {
-        if self.gathering.runs.is_empty() || self.scan.is_some() || !self.scans.is_empty() {
-            return;
-        }
+    /// Hands the markers of those runs on of which nothing is left.
+    pub(super) fn hand_on_runs(&mut self) {
         let max_wait = self.options.settle.max_wait;
-        if !self.gathering.has_coming(&self.settle, max_wait, Instant::now()) {
-            let markers = std::mem::take(&mut self.gathering.runs).into_values().map(|run| run.marker);
-            self.outbox.extend(markers);
-        }
+        self.outbox.extend(self.gathering.complete(&self.settle, max_wait, Instant::now()));
     }
 
     /// Whether part of a run may have been handed on, and its marker not. Before all of the folder was looked at, that is not

@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
         root_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_work();
-            self.hand_on_markers();
+            self.hand_on_runs();
             self.note_coverage();
             self.answer_flushes();
             self.publish();
@@ -278,6 +278,7 @@ impl<'a> Session<'a> {
                 self.status.send_modify(|status| status.scans += 1);
                 self.flushes.iter_mut().for_each(Flush::scan_begins);
             }
+            self.gather_from(&start);
             let cancel = self.children.clone();
             self.scan = Some(RunningScan::start(start, &self.examiner, self.watch.as_ref(), cancel));
         }
@@ -331,6 +332,7 @@ impl<'a> Session<'a> {
         let Some(scan) = self.scan.take() else { return Ok(false) };
         let (whole, start) = (scan.whole, scan.start.clone());
         let summary = scan.summary().await?;
+        self.gathered_from(&start);
         debug!(
             folder = %printable(&self.options.path),
             files = summary.files, dirs = summary.dirs, complete = summary.complete, "scan ended"
@@ -432,7 +434,7 @@ impl<'a> Session<'a> {
                 Examined::Finished(change) => {
                     let seen = self.settle.since(&path).unwrap_or(now);
                     if self.settle.settled(&path, now) {
-                        self.finished(Finished { change, seen });
+                        self.finished(change, seen);
                     }
                 }
             }
