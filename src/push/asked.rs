@@ -30,6 +30,8 @@ pub enum Ask {
 pub enum PushStage {
     /// None is here.
     None,
+    /// It waits for the rest of its run.
+    Gathered,
     /// It waits for its batch.
     Collected {
         /// When the batch is due, unless more comes; `None` where it waits for the next try.
@@ -116,6 +118,9 @@ pub(super) fn stage_of(
     }
     if !planner.holds(path) {
         return PushStage::None;
+    }
+    if planner.waits_for_its_run(path) {
+        return PushStage::Gathered;
     }
     let due_in = planner.due_at().filter(|_| !is_waiting);
     PushStage::Collected { due_in: due_in.map(|due| due.saturating_duration_since(Instant::now())) }

@@ -273,6 +273,12 @@ fn on_its_way(facts: &Facts, live: &LivePath) -> Option<Answer> {
             let answer = "It is finished and hashed, and waits for the next try.".to_owned();
             Some(("waiting", answer, trouble("the last one failed:")))
         }
+        (Some(PushStage::Gathered), _) | (_, Some(PathStage::Gathering)) => Some((
+            "waiting",
+            "It is finished and hashed, and waits for the rest of its run, of which something is not finished yet."
+                .to_owned(),
+            Some("what is still being written: oxen-sync status".to_owned()),
+        )),
         (_, Some(PathStage::Ready)) => Some((
             "waiting",
             "It is finished and hashed, and waits until the files before it are on their way.".to_owned(),

@@ -23,6 +23,8 @@ pub enum PathStage {
     AtRest,
     /// It waits to be quiet, or is being read.
     Settling(Settling),
+    /// It finishes a run and waits for the rest of that.
+    Gathering,
     /// It is finished and waits to be taken over.
     Ready,
 }

@@ -259,6 +259,7 @@ fn nothing_is_due_of_a_run_before_all_of_it_has_come() {
     let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));
     of_run(&mut planner, put("one/a", 1), start);
     assert_eq!(planner.due_at(), None);
+    assert!(planner.waits_for_its_run(&put("one/a", 1).path));
     planner.add(put("alone", 1), at(9.0));
     assert_eq!(planner.due_at(), Some(at(10.0)));
     assert_eq!(planner.take_early(50), [put("alone", 1)]);

@@ -104,6 +104,11 @@ async fn a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit(site: &Arc<
     rig.until_status("it is waited for the writer", |report| report.folders[0].busy > 0).await;
     rig.until_status("the other run is there", |report| report.folders[0].files == 41).await;
     assert!(brought(&rig).await.iter().flatten().all(|path| path.starts_with("two/")));
+    for path in ["one/08", "one/DONE"] {
+        let path = rig.folder.join(path);
+        let why = rig.run(&["why".as_ref(), path.as_os_str()]).await;
+        assert!(why.out.contains("waits for the rest of its run"), "{why:?}");
+    }
     drop(writer);
     rig.assert_all_holds().await;
     let brought = brought(&rig).await;

@@ -76,6 +76,12 @@ impl Gathering {
         !below.is_empty()
     }
 
+    /// Whether the file at `path` finishes a run of which something is still to come.
+    pub(super) fn has_marker(&self, path: &LocalPath) -> bool {
+        let run = path.parent().and_then(|dir| self.runs.get(&dir));
+        run.is_some_and(|run| run.marker.path == *path)
+    }
+
     /// The outermost of the runs that the path is part of.
     fn run_of(&self, path: &LocalPath) -> Option<&Run> {
         self.outermost(path.parent()?)

@@ -33,6 +33,7 @@ impl Session<'_> {
                 let stage = match settling {
                     Some(settling) => PathStage::Settling(settling),
                     None if is_ready() => PathStage::Ready,
+                    None if self.gathering.has_marker(&path) => PathStage::Gathering,
                     None => PathStage::AtRest,
                 };
                 // Nobody may wait for it any more.
