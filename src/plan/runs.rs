@@ -26,8 +26,10 @@ impl Marker {
 
     /// Whether the change puts a marker that finishes the run which `path` belongs to.
     pub fn finishes(&self, change: &Change, path: &LocalPath) -> bool {
-        let dir = change.path.parent().unwrap_or_default();
-        self.is(change) && *path != change.path && *path != dir && path.starts_with(&dir)
+        self.is(change) && *path != change.path && {
+            let dir = change.path.parent().unwrap_or_default();
+            *path != dir && path.starts_with(&dir)
+        }
     }
 
     /// Where the markers would lie that finish the run which `path` belongs to.

@@ -122,30 +122,33 @@ impl Planner {
     /// come until its marker has.
     pub fn add_seen(&mut self, change: Change, run: Option<Arc<LocalPath>>, seen: Instant, now: Instant) {
         let closes = self.marker.is(&change).then(|| change.path.parent().unwrap_or_default());
+        let opens = run.clone().filter(|_| closes.is_none());
         let (path, size) = (change.path.clone(), size_of(&change));
-        let pending = Pending { change, run: run.clone(), batches: self.batches, seen };
+        let known = self.pending.get(&path).and_then(|pending| pending.run.clone());
+        // What comes late to a run that waits goes with it, since its marker would wait.
+        let late = || self.marker.places(&path).find_map(|marker| self.pending.get(&marker)?.run.clone());
+        let run = run.or(known).or_else(late);
+        let pending = Pending { change, run, batches: self.batches, seen };
         let before = match self.pending.entry(path) {
             Entry::Occupied(mut entry) => {
                 // It keeps its place in the order.
                 let (batches, seen) = (entry.get().batches, entry.get().seen);
-                let before = entry.insert(Pending { batches, seen, ..pending });
-                let size = size_of(&before.change);
-                self.leave(before.run.as_ref());
-                size
+                Some(entry.insert(Pending { batches, seen, ..pending }))
             }
             Entry::Vacant(entry) => {
                 entry.insert(pending);
                 self.oldest = earlier(self.oldest, Some(seen));
-                0
+                None
             }
         };
-        self.bytes = self.bytes - before + size;
-        match (closes, run) {
-            (None, Some(run)) => {
+        self.bytes = self.bytes - before.as_ref().map_or(0, |before| size_of(&before.change)) + size;
+        match opens {
+            Some(run) => {
+                self.leave(before.and_then(|before| before.run).as_ref());
                 *self.open.entry(run).or_default() += 1;
                 self.open_since.get_or_insert(now);
             }
-            (closes, _) => {
+            None => {
                 self.since = Some((self.since.map_or(now, |(first, _)| first), now));
                 if let Some(dir) = closes {
                     self.close(&dir);
@@ -166,9 +169,15 @@ impl Planner {
         }
     }
 
-    /// All of the run has come.
+    /// All of the run in the directory has come.
     fn close(&mut self, dir: &LocalPath) {
         self.open.remove(dir);
+        let run = Arc::new(dir.clone());
+        // What came to nothing before is of the run too.
+        let below = self.pending.range_mut(dir..).take_while(|(path, _)| path.starts_with(dir));
+        for (_, pending) in below {
+            pending.run.get_or_insert_with(|| Arc::clone(&run));
+        }
         if self.open.is_empty() {
             self.open_since = None;
         }

@@ -275,6 +275,25 @@ fn nothing_is_due_of_a_run_before_all_of_it_has_come() {
     assert!(planner.is_empty() && planner.open.is_empty() && planner.open_since.is_none());
 }
 
+#[test]
+fn what_comes_late_to_a_run_that_waits_goes_with_it() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));
+    planner.put_back([put("one/failed", 1)], start);
+    for change in [put("one/a", 1), put("one/log", 1), put("one/DONE", 0)] {
+        of_run(&mut planner, change, start);
+    }
+    planner.add(put("one/log", 2), start);
+    planner.add(put("one/late", 1), start);
+    planner.add(put("z", 1), start);
+    assert!(planner.is_full() && planner.open.is_empty());
+    let run = ["one/DONE", "one/a", "one/failed", "one/late", "one/log"];
+    let batch = planner.take(start).unwrap();
+    let paths: Vec<_> = batch.iter().map(|change| change.path.to_string()).collect();
+    assert_eq!(paths, run);
+    assert_eq!(planner.take(start), Some(vec![put("z", 1)]));
+}
+
 proptest! {
     /// As whoever receives changes does it: none while it is full, and a batch whenever one is due.
     #[test]
