@@ -14,6 +14,18 @@ use crate::state::{Change, ChangeKind, PlaceKey};
 /// The part of a batch, one in so many, that removals have when it is full of files.
 const REMOVALS_PART: usize = 8;
 
+/// What waits of runs that are not complete may be as much as so many batches.
+const OPEN_BATCHES: usize = 4;
+/// And that many files in any case.
+const OPEN_FILES_MIN: usize = 4_096;
+
+/// Files and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sum {
+    files: usize,
+    bytes: u64,
+}
+
 /// Collects finished changes of one target and says when a batch of them is due. The latest change of a path counts.
 #[derive(Debug)]
 pub struct Planner {
@@ -21,8 +33,12 @@ pub struct Planner {
     marker: Marker,
     pending: BTreeMap<LocalPath, Pending>,
     bytes: u64,
-    /// Runs of which part waits and the rest is about to come, with how many changes of each wait.
-    open: HashMap<Arc<LocalPath>, usize>,
+    /// Runs of which part waits and the rest is about to come, with what waits of each.
+    open: HashMap<Arc<LocalPath>, Sum>,
+    /// What waits of all of them.
+    open_sum: Sum,
+    /// Whether one of them is larger than a batch.
+    has_large_run: bool,
     /// When the oldest and the newest change came of those that are of no open run.
     since: Option<(Instant, Instant)>,
     /// When the oldest change of an open run came.
@@ -64,6 +80,8 @@ impl Planner {
             pending: BTreeMap::new(),
             bytes: 0,
             open: HashMap::new(),
+            open_sum: Sum::default(),
+            has_large_run: false,
             since: None,
             open_since: None,
             batches: 0,
@@ -90,17 +108,32 @@ impl Planner {
         self.bytes
     }
 
-    /// Whether it holds so much that a batch is due at once and more should wait outside.
+    /// Whether it holds so much that a batch is due at once and more should wait outside. For the rest of runs of which
+    /// part waits there is room beside that.
     pub fn is_full(&self) -> bool {
-        self.pending.len() + self.early.len() >= self.limits.max_files
-            || self.bytes + self.early_bytes >= self.limits.max_bytes
+        self.is_large(self.free())
+            || self.has_large_run
+            || self.open_sum.files >= OPEN_FILES_MIN.max(self.limits.max_files.saturating_mul(OPEN_BATCHES))
+    }
+
+    /// What may go: all but what waits for the rest of its run.
+    fn free(&self) -> Sum {
+        Sum {
+            files: self.pending.len() + self.early.len() - self.open_sum.files,
+            bytes: self.bytes + self.early_bytes - self.open_sum.bytes,
+        }
+    }
+
+    /// Whether it is as much as a batch takes.
+    fn is_large(&self, sum: Sum) -> bool {
+        sum.files >= self.limits.max_files || sum.bytes >= self.limits.max_bytes
     }
 
     /// How many removals that were let go it takes. Some of them also when it is full: who fills it all the time leaves
     /// them no other room.
     pub fn room_for_removals(&self) -> usize {
         let reserved = (self.limits.max_files / REMOVALS_PART).max(1);
-        (self.limits.max_files + reserved).saturating_sub(self.pending.len() + self.early.len())
+        (self.limits.max_files + reserved).saturating_sub(self.free().files)
     }
 
     /// When the oldest change that waits or is under way was first seen.
@@ -122,56 +155,69 @@ impl Planner {
     /// come until its marker has.
     pub fn add_seen(&mut self, change: Change, run: Option<Arc<LocalPath>>, seen: Instant, now: Instant) {
         let closes = self.marker.is(&change).then(|| change.path.parent().unwrap_or_default());
-        let opens = run.clone().filter(|_| closes.is_none());
         let (path, size) = (change.path.clone(), size_of(&change));
+        let opens = run.is_some() && closes.is_none();
         let known = self.pending.get(&path).and_then(|pending| pending.run.clone());
         // What comes late to a run that waits goes with it, since its marker would wait.
         let late = || self.marker.places(&path).find_map(|marker| self.pending.get(&marker)?.run.clone());
         let run = run.or(known).or_else(late);
+        let open_run = run.clone().filter(|run| opens || self.open.contains_key(run));
         let pending = Pending { change, run, batches: self.batches, seen };
-        let before = match self.pending.entry(path) {
+        self.bytes += size;
+        match self.pending.entry(path) {
             Entry::Occupied(mut entry) => {
                 // It keeps its place in the order.
                 let (batches, seen) = (entry.get().batches, entry.get().seen);
-                Some(entry.insert(Pending { batches, seen, ..pending }))
+                let before = entry.insert(Pending { batches, seen, ..pending });
+                self.bytes -= size_of(&before.change);
+                self.leave(&before);
             }
             Entry::Vacant(entry) => {
                 entry.insert(pending);
                 self.oldest = earlier(self.oldest, Some(seen));
-                None
             }
-        };
-        self.bytes = self.bytes - before.as_ref().map_or(0, |before| size_of(&before.change)) + size;
-        match opens {
-            Some(run) => {
-                self.leave(before.and_then(|before| before.run).as_ref());
-                *self.open.entry(run).or_default() += 1;
-                self.open_since.get_or_insert(now);
+        }
+        if closes.is_some() || open_run.is_none() {
+            self.since = Some((self.since.map_or(now, |(first, _)| first), now));
+        }
+        if let Some(run) = open_run {
+            let sum = self.open.entry(run).or_default();
+            for sum in [&mut *sum, &mut self.open_sum] {
+                sum.files += 1;
+                sum.bytes += size;
             }
-            None => {
-                self.since = Some((self.since.map_or(now, |(first, _)| first), now));
-                if let Some(dir) = closes {
-                    self.close(&dir);
-                }
-            }
+            let sum = *sum;
+            self.has_large_run |= self.is_large(sum);
+            self.open_since.get_or_insert(now);
+        }
+        if let Some(dir) = closes {
+            self.close(&dir);
         }
     }
 
-    /// A change of the run does not wait any more.
-    fn leave(&mut self, run: Option<&Arc<LocalPath>>) {
-        if let Some(run) = run
-            && let Some(count) = self.open.get_mut(run)
+    /// A change does not wait any more.
+    fn leave(&mut self, pending: &Pending) {
+        if let Some(run) = &pending.run
+            && let Some(sum) = self.open.get_mut(run)
         {
-            *count -= 1;
-            if *count == 0 {
+            for sum in [&mut *sum, &mut self.open_sum] {
+                sum.files -= 1;
+                sum.bytes -= size_of(&pending.change);
+            }
+            if sum.files == 0 {
                 self.open.remove(run);
             }
+            self.has_large_run = self.open.values().any(|sum| self.is_large(*sum));
         }
     }
 
     /// All of the run in the directory has come.
     fn close(&mut self, dir: &LocalPath) {
-        self.open.remove(dir);
+        if let Some(sum) = self.open.remove(dir) {
+            self.open_sum.files -= sum.files;
+            self.open_sum.bytes -= sum.bytes;
+            self.has_large_run = self.open.values().any(|sum| self.is_large(*sum));
+        }
         let run = Arc::new(dir.clone());
         // What came to nothing before is of the run too.
         let below = self.pending.range_mut(dir..).take_while(|(path, _)| path.starts_with(dir));
@@ -303,6 +349,7 @@ impl Planner {
     pub fn close_runs(&mut self, now: Instant) {
         if !self.open.is_empty() {
             self.open.clear();
+            (self.open_sum, self.has_large_run) = (Sum::default(), false);
             let first = self.open_since.take().unwrap_or(now);
             self.since = Some(self.since.map_or((first, now), |(oldest, _)| (oldest.min(first), now)));
         }
@@ -324,7 +371,8 @@ impl Planner {
         let (mut batch, mut bytes) = self.take_out(whole);
         if batch.is_empty() && self.is_full() {
             // One run is larger than a batch, or many together leave no room for the rest of any.
-            let largest = self.open.iter().max_by_key(|(_, count)| **count).map(|(run, _)| Arc::clone(run));
+            let largest = self.open.iter().max_by_key(|(_, sum)| (self.is_large(**sum), sum.files));
+            let largest = largest.map(|(run, _)| Arc::clone(run));
             (batch, bytes) = self.take_out(|_, pending| pending.run == largest);
         }
         self.batches += 1;

@@ -71,10 +71,10 @@ impl Planner {
         paths.sort();
         let mut taken = Vec::with_capacity(paths.len());
         for path in &paths {
-            let Some(Pending { change, run, seen, .. }) = self.pending.remove(path) else { continue };
-            self.under_way = earlier(self.under_way, Some(seen));
-            self.leave(run.as_ref());
-            taken.push(change);
+            let Some(pending) = self.pending.remove(path) else { continue };
+            self.under_way = earlier(self.under_way, Some(pending.seen));
+            self.leave(&pending);
+            taken.push(pending.change);
         }
         self.oldest = self.pending.values().map(|pending| pending.seen).min();
         (taken, bytes)

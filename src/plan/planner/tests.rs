@@ -276,6 +276,34 @@ fn nothing_is_due_of_a_run_before_all_of_it_has_come() {
 }
 
 #[test]
+fn there_is_room_for_the_rest_of_runs_that_come_together() {
+    let start = Instant::now();
+    let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));
+    let runs: Vec<_> = (0..9).map(|number| format!("{number}")).collect();
+    for part in ["a", "b", "c"] {
+        for run in &runs {
+            of_run(&mut planner, put(&format!("{run}/{part}"), 20), start);
+            assert!(!planner.is_full());
+        }
+    }
+    planner.add(put("0/a", 21), start);
+    assert_eq!((planner.open_sum.files, planner.due_at()), (27, None));
+    for run in &runs {
+        of_run(&mut planner, put(&format!("{run}/DONE"), 0), start);
+        assert!(planner.is_full() || run == "0", "a batch holds one");
+    }
+    for run in &runs {
+        let batch = planner.take_due(start).or_else(|| planner.take(start)).unwrap();
+        assert!(batch.len() == 4 && batch.iter().all(|change| change.path.to_string().starts_with(run)));
+    }
+    for part in 0..5 {
+        of_run(&mut planner, put(&format!("large/{part}"), 0), start);
+    }
+    assert_eq!(planner.take_due(start).map(|batch| batch.len()), Some(5), "it will not fit anyway");
+    assert!(planner.is_empty() && !planner.has_large_run && planner.open_sum == Sum::default());
+}
+
+#[test]
 fn what_comes_late_to_a_run_that_waits_goes_with_it() {
     let start = Instant::now();
     let mut planner = Planner::new(LIMITS, Marker::new(Some("DONE")));

@@ -13,8 +13,8 @@ impl Session<'_> {
         let now = Instant::now();
         let mut removed = 0;
         for (due, examined) in job.0.into_iter().zip(job.1) {
+            self.note_run(&due, &examined);
             let path = due.path;
-            self.note_run(&path, &examined);
             match examined {
                 Examined::Moving(signature) if self.options.lasting || !due.overdue => {
                     self.settle.moving(&path, signature, now);

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::super::SettleStage;
 use super::super::super::examine::Examined;
+use super::super::super::{Due, SettleStage};
 use super::super::Finished;
 use super::Session;
+use crate::content::Signature;
 use crate::path::LocalPath;
 use crate::state::{Change, ChangeKind};
 
@@ -28,8 +29,10 @@ pub(super) struct Gathering {
     /// Those of them that may be complete.
     maybe_complete: BTreeSet<LocalPath>,
     next_long_look: Option<Instant>,
-    /// Files that wait for a marker.
-    held_back: BTreeSet<LocalPath>,
+    /// Files that wait for a marker, each as it was when it was found to be quiet, if it ever was.
+    held_back: BTreeMap<LocalPath, Option<Signature>>,
+    /// The same of those whose runs are being looked at.
+    released: BTreeMap<LocalPath, Option<Signature>>,
 }
 
 #[derive(Debug)]
@@ -70,10 +73,15 @@ impl Gathering {
     /// Nothing below `dir` waits for a marker any more. Says whether something had.
     fn release(&mut self, dir: &LocalPath) -> bool {
         // Whatever lies below a path comes right behind it.
-        let below = self.held_back.range(dir..).take_while(|path| path.starts_with(dir));
-        let below: Vec<_> = below.cloned().collect();
-        below.iter().for_each(|path| _ = self.held_back.remove(path));
+        let below = self.held_back.range(dir..).take_while(|(path, _)| path.starts_with(dir));
+        let below: Vec<_> = below.map(|(path, _)| path.clone()).collect();
+        self.released.extend(below.iter().filter_map(|path| self.held_back.remove_entry(path)));
         !below.is_empty()
+    }
+
+    /// Whether the look at a run has found a file as it was when it was held back: it was quiet then, and waits no longer.
+    pub(super) fn was_quiet(&mut self, path: &LocalPath, signature: &Signature) -> bool {
+        self.released.remove(path) == Some(Some(*signature))
     }
 
     /// Whether the file at `path` finishes a run of which something is still to come.
@@ -138,11 +146,12 @@ impl Gathering {
 
 impl Session<'_> {
     /// Keeps count of what waits for its run, and has a run looked at of which the marker was known all along.
-    pub(super) fn note_run(&mut self, path: &LocalPath, examined: &Examined) {
+    pub(super) fn note_run(&mut self, due: &Due, examined: &Examined) {
         let Some(runs) = &self.examiner.runs else { return };
+        let path = &due.path;
         if *examined == Examined::HeldBack {
             if self.gathering.held_back.len() < HELD_BACK_MAX {
-                self.gathering.held_back.insert(path.clone());
+                self.gathering.held_back.insert(path.clone(), due.seen.filter(|_| !due.overdue));
             }
             return;
         }
@@ -192,6 +201,7 @@ impl Session<'_> {
     /// All below `start` has been looked at.
     pub(super) fn gathered_from(&mut self, start: &LocalPath) {
         let now = Instant::now();
+        self.gathering.released.retain(|path, _| !path.starts_with(start));
         for dir in self.gathering.dirs_from(start) {
             if let Some(run) =
                 self.gathering.runs.get_mut(&dir).filter(|run| matches!(run.look, Look::Running))

@@ -289,7 +289,9 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         match finding {
             // What lies there already need not wait once more; the look that is due compares it with this one.
-            Finding::Differs(path, signature) if self.has_rested(&signature) => {
+            Finding::Differs(path, signature)
+                if self.gathering.was_quiet(&path, &signature) || self.has_rested(&signature) =>
+            {
                 self.settle.found_at_rest(&path, signature, now);
             }
             Finding::Differs(path, signature) => self.settle.found(&path, Some(signature), now),
