@@ -18,7 +18,7 @@ use super::pusher::Failure;
 use super::removals::Removals;
 use super::tries::Tries;
 use super::verdict::Verdict;
-use super::{Ask, PushPhase, PushStatus, Pusher, Rank, Steering};
+use super::{Ask, BatchProgress, PushPhase, PushStatus, Pusher, Rank, Steering};
 use crate::config::{self, BatchLimits, DeleteBrake, MessageTemplate, Transport};
 use crate::content::Calls;
 use crate::folder::intake::{Finished, Outlook};
@@ -127,9 +127,7 @@ pub async fn run(
         let is_calm = removals.is_holding() || (removals.len() == 0 && !removals.has_more());
         collected.flushes.step(&mut collected.planner, collected.received, is_calm);
         if collected.is_held() && early.take().is_some() {
-            let set_out = collected.planner.release_early();
-            collected.planner.put_back(set_out, Instant::now());
-            collected.planner.landed();
+            collected.planner.put_back_early(Instant::now());
             undo(&pusher).await;
         }
         let waits = Waits { is_staging: early.is_some(), held: collected.held() };
@@ -183,6 +181,9 @@ pub async fn run(
             if !set_out.is_empty() {
                 // Nothing is counted here and as part of the batch.
                 publish_pending(&pusher, &collected.planner, &removals);
+                if early.is_none() {
+                    pusher.start_progress(PushPhase::Connecting, &set_out);
+                }
                 let staged = {
                     // On the heap: a folder at rest takes no memory for what it may have to do.
                     let mut staging = Box::pin(stage_early(&pusher, &mut early, &set_out));
@@ -195,15 +196,11 @@ pub async fn run(
                         let folder = printable(&pusher.options.path);
                         tracing::debug!(%folder, "no batch sets out early: {}", failure.reason);
                         goes_early = false;
-                        let set_out = collected.planner.release_early();
-                        collected.planner.put_back(set_out, Instant::now());
-                        collected.planner.landed();
+                        collected.planner.put_back_early(Instant::now());
                     }
                     Ended::Paused => {
                         // What it had begun is undone above, once all that set out is back.
-                        let set_out = collected.planner.release_early();
-                        collected.planner.put_back(set_out, Instant::now());
-                        collected.planner.landed();
+                        collected.planner.put_back_early(Instant::now());
                         early = None;
                         undo(&pusher).await;
                     }
@@ -250,6 +247,9 @@ pub async fn run(
                 let set_out = collected.planner.release_early_but(&batch);
                 publish_pending(&pusher, &collected.planner, &removals);
                 let all = [&set_out[..], &batch[..]].concat();
+                if early.is_none() {
+                    pusher.start_progress(PushPhase::Connecting, &all);
+                }
                 let suspects_content = tries.suspects_content();
                 let mut delivery = Box::pin(deliver_all(&pusher, early, set_out, batch, suspects_content));
                 let work = &mut delivery.as_mut();
@@ -478,6 +478,9 @@ fn publish(pusher: &Pusher, planner: &Planner, removals: &Removals, tries: &Trie
         // No request is under way by now, however the last one ended.
         status.hitch = None;
         status.is_behind = false;
+        if !waits.is_staging {
+            status.batch = BatchProgress::default();
+        }
         status.phase = match (waits.held, tries.row()) {
             (Some(held), _) => held,
             (None, None) if waits.is_staging => PushPhase::Staging,

@@ -302,12 +302,14 @@ impl Planner {
         changes
     }
 
-    /// The files that set out early, which are the caller's from now on.
-    pub fn release_early(&mut self) -> Vec<Change> {
-        self.release_early_but(&[])
+    /// What set out early came to nothing and waits again.
+    pub fn put_back_early(&mut self, now: Instant) {
+        let early = self.release_early_but(&[]);
+        self.put_back(early, now);
+        self.landed();
     }
 
-    /// The same but for those that `batch` has as they are by now.
+    /// The files that set out early, which are the caller's from now on, but for those that `batch` has as they are by now.
     pub fn release_early_but(&mut self, batch: &[Change]) -> Vec<Change> {
         self.early_bytes = 0;
         let mut early = std::mem::take(&mut self.early);
