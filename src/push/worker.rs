@@ -119,7 +119,8 @@ pub async fn run(
                 pusher.drop_change(&marker, &"its run is not complete any more");
             }
         }
-        if !removals.is_gathering() && collected.changes.is_empty() {
+        // Who gathered may have ended before all of a run had come.
+        if !collected.open || (!removals.is_gathering() && collected.changes.is_empty()) {
             collected.planner.close_runs(Instant::now());
         }
         removals.step(&pusher, &mut collected.planner).await;

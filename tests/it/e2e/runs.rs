@@ -26,6 +26,7 @@ before_both! {
     a_run_that_is_larger_than_a_batch_has_its_marker_in_the_last,
     a_directory_whose_marker_has_gone_holds_another_run,
     a_push_by_hand_takes_finished_runs_alone,
+    a_push_by_hand_ends_where_its_folder_goes_before_a_run_is_complete,
 }
 
 const KEYS: &str = "batch.marker = \"DONE\"\nbatch.quiet = \"100ms\"\nbatch.max_wait = \"300ms\"";
@@ -271,4 +272,18 @@ async fn a_push_by_hand_takes_finished_runs_alone(site: &Arc<Site>) {
     let pushed = rig.push().await;
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     assert_eq!(brought(&rig).await, [set(&["one/a", "one/DONE"])]);
+}
+
+async fn a_push_by_hand_ends_where_its_folder_goes_before_a_run_is_complete(site: &Arc<Site>) {
+    let rig = Rig::new(site, &format!("{KEYS}\nsettle.max_wait = \"5m\""));
+    ["one/a", "one/b", "one/DONE"].into_iter().for_each(|path| rig.write(path, path));
+    let _writer = fs::File::options().append(true).open(rig.folder.join("one/b")).unwrap();
+    let goes = async {
+        // Part of the run is on its way by then; the run itself waits for its writer.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        fs::rename(&rig.folder, rig.dir().join("moved away")).unwrap();
+    };
+    let (pushed, ()) = tokio::join!(rig.push(), goes);
+    assert_eq!(pushed.code, Some(1), "{pushed:?}");
+    assert!(pushed.out.contains("is gone or has been replaced"), "{pushed:?}");
 }
