@@ -48,6 +48,9 @@ pub struct ClientOptions {
     pub limit: Option<RateLimit>,
 }
 
+/// Connections that are kept for later. Each is a descriptor, of which a service may have few.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+
 /// One server's API. Clones share one pool of connections.
 ///
 /// No method tries twice, follows a redirect or waits longer than the options say. Dropping a method's future
@@ -104,6 +107,7 @@ impl Client {
             .connect_timeout(connect_timeout)
             // The server drops idle connections after 75 s; ours must not be the ones it drops.
             .pool_idle_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .tcp_keepalive(Duration::from_secs(30))
             .tcp_keepalive_interval(Duration::from_secs(10))
             .tcp_keepalive_retries(3)
