@@ -117,7 +117,8 @@ async fn prepare(rig: &mut Rig, point: Point) {
             fs::remove_dir_all(&rig.state_dir).unwrap();
         }
         Point::RetryNoted => {
-            rig.site.gate().fault(Rule::on(Op::StageFiles, Action::reply(503, "")).times(4));
+            // Enough for a batch that sets out before it is due, and begins anew when it is.
+            rig.site.gate().fault(Rule::on(Op::StageFiles, Action::reply(503, "")).times(12));
         }
         Point::BatchRecovered | Point::WorkspaceDeleted => {
             rig.set_env(KILL_AT, Point::WorkspaceOpened.name());
