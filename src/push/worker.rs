@@ -101,8 +101,11 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> PushReport {
     let lasting = pusher.options.lasting;
-    let mut collected =
-        Collected::new(Planner::new(pusher.options.limits, pusher.options.marker.clone()), changes, steering);
+    let limits = pusher.options.limits;
+    // Nobody waits for a single file of one shot: a pause in reading the folder ends no batch of it.
+    let quiet = if lasting { limits.quiet } else { limits.max_wait };
+    let planner = Planner::new(BatchLimits { quiet, ..limits }, pusher.options.marker.clone());
+    let mut collected = Collected::new(planner, changes, steering);
     let mut tries = Tries::load(&pusher);
     let mut removals = Removals::load(&pusher, outlook);
     let mut after_push = AfterPush::load(&pusher);
