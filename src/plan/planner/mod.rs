@@ -1,11 +1,14 @@
+mod open;
 mod select;
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::open::OpenRuns;
 use super::Marker;
 use crate::config::BatchLimits;
 use crate::path::LocalPath;
@@ -14,16 +17,36 @@ use crate::state::{Change, ChangeKind, PlaceKey};
 /// The part of a batch, one in so many, that removals have when it is full of files.
 const REMOVALS_PART: usize = 8;
 
-/// What waits of runs that are not complete may be as much as so many batches.
-const OPEN_BATCHES: usize = 4;
-/// And that many files in any case.
-const OPEN_FILES_MIN: usize = 4_096;
-
 /// Files and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Sum {
     files: usize,
     bytes: u64,
+}
+
+impl Sum {
+    fn of(change: &Change) -> Self {
+        Self { files: 1, bytes: size_of(change) }
+    }
+
+    /// Whether it is as much as a batch takes.
+    fn fills(self, limits: &BatchLimits) -> bool {
+        self.files >= limits.max_files || self.bytes >= limits.max_bytes
+    }
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, more: Self) {
+        self.files += more.files;
+        self.bytes += more.bytes;
+    }
+}
+
+impl SubAssign for Sum {
+    fn sub_assign(&mut self, part: Self) {
+        self.files -= part.files;
+        self.bytes -= part.bytes;
+    }
 }
 
 /// Collects finished changes of one target and says when a batch of them is due. The latest change of a path counts.
@@ -33,16 +56,9 @@ pub struct Planner {
     marker: Marker,
     pending: BTreeMap<LocalPath, Pending>,
     bytes: u64,
-    /// Runs of which part waits and the rest is about to come, with what waits of each.
-    open: HashMap<Arc<LocalPath>, Sum>,
-    /// What waits of all of them.
-    open_sum: Sum,
-    /// Whether one of them is larger than a batch.
-    has_large_run: bool,
+    open: OpenRuns,
     /// When the oldest and the newest change came of those that are of no open run.
     since: Option<(Instant, Instant)>,
-    /// When the oldest change of an open run came.
-    open_since: Option<Instant>,
     /// How many batches were taken out.
     batches: u64,
     /// Files of the next batch that are on their way already, and their bytes.
@@ -79,11 +95,8 @@ impl Planner {
             marker,
             pending: BTreeMap::new(),
             bytes: 0,
-            open: HashMap::new(),
-            open_sum: Sum::default(),
-            has_large_run: false,
+            open: OpenRuns::new(limits),
             since: None,
-            open_since: None,
             batches: 0,
             early: BTreeMap::new(),
             early_bytes: 0,
@@ -111,22 +124,15 @@ impl Planner {
     /// Whether it holds so much that a batch is due at once and more should wait outside. For the rest of runs of which
     /// part waits there is room beside that.
     pub fn is_full(&self) -> bool {
-        self.is_large(self.free())
-            || self.has_large_run
-            || self.open_sum.files >= OPEN_FILES_MIN.max(self.limits.max_files.saturating_mul(OPEN_BATCHES))
+        self.free().fills(&self.limits) || self.open.is_full()
     }
 
     /// What may go: all but what waits for the rest of its run.
     fn free(&self) -> Sum {
-        Sum {
-            files: self.pending.len() + self.early.len() - self.open_sum.files,
-            bytes: self.bytes + self.early_bytes - self.open_sum.bytes,
-        }
-    }
-
-    /// Whether it is as much as a batch takes.
-    fn is_large(&self, sum: Sum) -> bool {
-        sum.files >= self.limits.max_files || sum.bytes >= self.limits.max_bytes
+        let files = self.pending.len() + self.early.len();
+        let mut free = Sum { files, bytes: self.bytes + self.early_bytes };
+        free -= self.open.total();
+        free
     }
 
     /// How many removals that were let go it takes. Some of them also when it is full: who fills it all the time leaves
@@ -155,15 +161,15 @@ impl Planner {
     /// come until its marker has.
     pub fn add_seen(&mut self, change: Change, run: Option<Arc<LocalPath>>, seen: Instant, now: Instant) {
         let closes = self.marker.is(&change).then(|| change.path.parent().unwrap_or_default());
-        let (path, size) = (change.path.clone(), size_of(&change));
+        let (path, sum) = (change.path.clone(), Sum::of(&change));
         let opens = run.is_some() && closes.is_none();
         let known = self.pending.get(&path).and_then(|pending| pending.run.clone());
         // What comes late to a run that waits goes with it, since its marker would wait.
         let late = || self.marker.places(&path).find_map(|marker| self.pending.get(&marker)?.run.clone());
         let run = run.or(known).or_else(late);
-        let open_run = run.clone().filter(|run| opens || self.open.contains_key(run));
+        let open_run = run.clone().filter(|run| opens || self.open.has(run));
         let pending = Pending { change, run, batches: self.batches, seen };
-        self.bytes += size;
+        self.bytes += sum.bytes;
         match self.pending.entry(path) {
             Entry::Occupied(mut entry) => {
                 // It keeps its place in the order.
@@ -181,56 +187,45 @@ impl Planner {
             self.since = Some((self.since.map_or(now, |(first, _)| first), now));
         }
         if let Some(run) = open_run {
-            let sum = self.open.entry(run).or_default();
-            for sum in [&mut *sum, &mut self.open_sum] {
-                sum.files += 1;
-                sum.bytes += size;
-            }
-            let sum = *sum;
-            self.has_large_run |= self.is_large(sum);
-            self.open_since.get_or_insert(now);
+            let sum = if self.open.has(&run) { sum } else { self.waits_of(&run) };
+            self.open.add(run, sum, now);
         }
         if let Some(dir) = closes {
             self.close(&dir);
         }
     }
 
+    /// What waits of a run, by the changes that came with it.
+    fn waits_of(&self, run: &Arc<LocalPath>) -> Sum {
+        // Whatever lies below a path comes right behind it.
+        let below = self.pending.range(LocalPath::clone(run)..).take_while(|(path, _)| path.starts_with(run));
+        let mut sum = Sum::default();
+        below
+            .filter(|(_, pending)| pending.run.as_ref() == Some(run))
+            .for_each(|(_, pending)| sum += Sum::of(&pending.change));
+        sum
+    }
+
     /// A change does not wait any more.
     fn leave(&mut self, pending: &Pending) {
-        if let Some(run) = &pending.run
-            && let Some(sum) = self.open.get_mut(run)
-        {
-            for sum in [&mut *sum, &mut self.open_sum] {
-                sum.files -= 1;
-                sum.bytes -= size_of(&pending.change);
-            }
-            if sum.files == 0 {
-                self.open.remove(run);
-            }
-            self.has_large_run = self.open.values().any(|sum| self.is_large(*sum));
+        if let Some(run) = &pending.run {
+            self.open.leave(run, Sum::of(&pending.change));
         }
     }
 
     /// All of the run in the directory has come.
     fn close(&mut self, dir: &LocalPath) {
-        if let Some(sum) = self.open.remove(dir) {
-            self.open_sum.files -= sum.files;
-            self.open_sum.bytes -= sum.bytes;
-            self.has_large_run = self.open.values().any(|sum| self.is_large(*sum));
-        }
+        self.open.close(dir);
         let run = Arc::new(dir.clone());
         // What came to nothing before is of the run too.
         let below = self.pending.range_mut(dir..).take_while(|(path, _)| path.starts_with(dir));
-        for (_, pending) in below {
+        for (_, pending) in below.filter(|(path, _)| *path != dir) {
             pending.run.get_or_insert_with(|| Arc::clone(&run));
-        }
-        if self.open.is_empty() {
-            self.open_since = None;
         }
     }
 
     fn is_open(&self, pending: &Pending) -> bool {
-        pending.run.as_ref().is_some_and(|run| self.open.contains_key(run))
+        pending.run.as_ref().is_some_and(|run| self.open.has(run))
     }
 
     /// Takes changes back in that came to nothing; a later change of the same path stays. They go first, so that it shows
@@ -337,7 +332,7 @@ impl Planner {
     /// When the next batch is due; `None` while nothing waits, or only what waits for the rest of its run.
     pub fn due_at(&self) -> Option<Instant> {
         if self.is_full() {
-            return earlier(self.since.map(|(first, _)| first), self.open_since);
+            return earlier(self.since.map(|(first, _)| first), self.open.since());
         }
         let (first, last) = self.since?;
         Some(if self.hurry.is_some() {
@@ -349,10 +344,7 @@ impl Planner {
 
     /// No more is to come of any run.
     pub fn close_runs(&mut self, now: Instant) {
-        if !self.open.is_empty() {
-            self.open.clear();
-            (self.open_sum, self.has_large_run) = (Sum::default(), false);
-            let first = self.open_since.take().unwrap_or(now);
+        if let Some(first) = self.open.close_all() {
             self.since = Some(self.since.map_or((first, now), |(oldest, _)| (oldest.min(first), now)));
         }
     }
@@ -373,17 +365,13 @@ impl Planner {
         let (mut batch, mut bytes) = self.take_out(whole);
         if batch.is_empty() && self.is_full() {
             // One run is larger than a batch, or many together leave no room for the rest of any.
-            let largest = self.open.iter().max_by_key(|(_, sum)| (self.is_large(**sum), sum.files));
-            let largest = largest.map(|(run, _)| Arc::clone(run));
+            let largest = self.open.largest();
             (batch, bytes) = self.take_out(|_, pending| pending.run == largest);
         }
         self.batches += 1;
         self.bytes -= bytes;
         let has_more = self.pending.values().any(|pending| !self.is_open(pending));
         self.since = has_more.then(|| (self.since.map_or(now, |(first, _)| first), now));
-        if self.open.is_empty() {
-            self.open_since = None;
-        }
         (!batch.is_empty()).then_some(batch)
     }
 
@@ -393,8 +381,10 @@ impl Planner {
             self.pending.get(place).is_some_and(|pending| self.marker.finishes(&pending.change, path))
         };
         let markers: Vec<_> = self.marker.places(path).filter(is_there).collect();
-        for pending in markers.iter().filter_map(|marker| self.pending.remove(marker)) {
+        for marker in &markers {
+            let Some(pending) = self.pending.remove(marker) else { continue };
             self.bytes -= size_of(&pending.change);
+            self.leave(&pending);
         }
         self.oldest = self.pending.values().map(|pending| pending.seen).min();
         if self.pending.is_empty() {

@@ -94,15 +94,7 @@ async fn outside_its_window_a_folder_is_read_and_sends_nothing(site: &Arc<Site>)
     let report = rig.until_status("its window closes", is_outside).await;
     let opens = report.folders[0].window_opens_at.clone().expect("it says when it opens");
     rig.write("meanwhile", "2");
-    let path = rig.folder.join("meanwhile");
-    let deadline = Instant::now() + rig.patience;
-    let why = loop {
-        let why = rig.run(&["why".as_ref(), path.as_os_str()]).await;
-        if why.out.contains("upload window") {
-            break why;
-        }
-        assert!(Instant::now() < deadline, "it is not hashed: {why:?}");
-    };
+    let why = rig.until_why("meanwhile", "upload window").await;
     assert!(why.out.contains(&opens), "{why:?}");
     let status = said(&rig, &["status"]).await;
     assert!(status.out.contains("waiting for its upload window, which opens"), "{status:?}");

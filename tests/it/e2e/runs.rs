@@ -18,6 +18,7 @@ use crate::support::site::Site;
 before_both! {
     a_run_is_committed_whole_when_its_marker_appears,
     a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit,
+    a_run_that_is_finished_again_before_its_batch_is_due_is_one_commit,
     a_log_that_never_ends_keeps_no_run_from_the_branch,
     a_run_that_was_finished_while_nobody_looked_is_one_commit,
     a_run_is_one_commit_whenever_the_process_ends,
@@ -118,6 +119,30 @@ async fn a_run_that_takes_longer_than_a_batch_may_wait_is_one_commit(site: &Arc<
         let with: Vec<_> = brought.iter().filter(of_run).collect();
         assert_eq!(with.len(), 1, "{run} came in {} commits", with.len());
     }
+    rig.stop().await;
+}
+
+/// Its program mends files of a run that it has called finished, and calls it finished once more.
+async fn a_run_that_is_finished_again_before_its_batch_is_due_is_one_commit(site: &Arc<Site>) {
+    let mut rig = Rig::new(site, "batch.marker = \"DONE\"\nbatch.quiet = \"1h\"\nbatch.max_wait = \"1h\"");
+    rig.start();
+    rig.assert_idle().await;
+    let mut finished = Vec::new();
+    for length in [10_000, 1_000, 10] {
+        let long = vec![b'x'; length];
+        rig.write("run/DONE", format!("{length}"));
+        rig.write(&format!("run/beside {length}"), "");
+        rig.write("run/long", long);
+        finished.extend(["run/DONE", "run/long"].map(str::to_owned));
+        finished.push(format!("run/beside {length}"));
+        for path in &finished {
+            rig.until_why(path, "waits for its commit").await;
+        }
+    }
+    let flushed = rig.run(&["flush".as_ref()]).await;
+    assert_eq!(flushed.code, Some(0), "{flushed:?}");
+    rig.assert_all_holds().await;
+    assert_eq!(brought(&rig).await, [finished.into_iter().collect()]);
     rig.stop().await;
 }
 

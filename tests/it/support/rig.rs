@@ -351,6 +351,24 @@ impl Rig {
         }
     }
 
+    /// Waits until the program says `answer` of a file of the folder.
+    ///
+    /// # Panics
+    /// After a minute, with what it says.
+    pub(crate) async fn until_why(&self, path: &str, answer: &str) -> Said {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let why = self.run(&["why".as_ref(), self.folder.join(path).as_os_str()]).await;
+            if why.out.contains(answer) {
+                return why;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain until it says \"{answer}\" of {path}: {why:?}"
+            );
+        }
+    }
+
     /// Waits until `done` holds.
     ///
     /// # Panics
@@ -441,13 +459,17 @@ impl Rig {
     }
 }
 
+/// Holds every test to this: no part of the service ends by a panic, not even where it is begun anew.
 impl Drop for Rig {
     fn drop(&mut self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
             let shown = lines.get(lines.len().saturating_sub(LOG_SHOWN)..).unwrap_or_default();
             eprintln!("--- the end of the service's log\n{}\n---", shown.join("\n"));
+        } else if let Some(at) = lines.iter().position(|line| line.contains("panicked at")) {
+            let shown = &lines[at..lines.len().min(at + LOG_SHOWN)];
+            panic!("the service panicked:\n{}", shown.join("\n"));
         }
     }
 }
