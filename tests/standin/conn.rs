@@ -74,6 +74,14 @@ impl Accept {
     }
 }
 
+/// Programs that other tests start hold a copy of our socket from their fork to their exec; the port is free all the same
+/// once nobody listens by it.
+impl Drop for Accept {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+    }
+}
+
 impl Listener for Accept {
     type Io = Io;
     type Addr = SocketAddr;

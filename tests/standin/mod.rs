@@ -26,6 +26,7 @@ use std::sync::{Arc, MutexGuard};
 use axum::body::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
+pub(crate) use conn::Port;
 pub(crate) use faults::{Action, Rule};
 use gate::Backend;
 pub(crate) use gate::Gate;

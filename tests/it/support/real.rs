@@ -3,7 +3,6 @@
 //! Looked for, in this order: `$OXEN_SERVER`; the cache that `tests/get-oxen-server` fills; `PATH`.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -12,6 +11,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
+
+use crate::standin::Port;
 
 const VERSION: &str = "0.65.2";
 /// The longest that a server may take to answer after its start.
@@ -36,7 +37,7 @@ pub(crate) async fn shared() -> Option<&'static RealServer> {
 /// It ends with this process at the latest, however this ends: a shell that reads our pipe kills it and
 /// deletes its data.
 pub(crate) struct RealServer {
-    port: u16,
+    port: Port,
     data: PathBuf,
     // The shell ends when its input is closed, so it lives as long as the server is wanted.
     shell: Mutex<Child>,
@@ -51,14 +52,12 @@ impl RealServer {
                  OXEN_SYNC_WITHOUT_REAL_SERVER=1 does without its tests"
             )
         });
-        let mut said = String::new();
-        // A free port may be taken before the server binds it.
-        for _ in 0..3 {
-            let server = Self::spawn(&program);
-            let Err(why) = server.answers().await else { return server };
-            said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default() + &why;
+        let server = Self::spawn(&program);
+        if let Err(why) = server.answers().await {
+            let said = std::fs::read_to_string(server.data.join("log")).unwrap_or_default();
+            panic!("oxen-server does not start: {said}{why}");
         }
-        panic!("oxen-server does not start: {said}");
+        server
     }
 
     /// Starts one that nobody else uses, to be killed and restored.
@@ -70,10 +69,8 @@ impl RealServer {
         let data = TempDir::with_prefix_in("oxen-server-", env!("CARGO_TARGET_TMPDIR"))
             .expect("the target directory is writable")
             .keep();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let shell = Mutex::new(run(program, &data, port));
+        let port = Port::take().expect("the loopback has a free port");
+        let shell = Mutex::new(run(program, &data, port.number()));
         Self { port, data, shell }
     }
 
@@ -91,7 +88,7 @@ impl RealServer {
             let _ = std::fs::remove_file(self.data.join(left));
         }
         let program = find().expect("it was found before");
-        *self.shell.lock().expect("not poisoned") = run(&program, &self.data, self.port);
+        *self.shell.lock().expect("not poisoned") = run(&program, &self.data, self.port.number());
         self.answers().await.expect("it starts as it did before");
     }
 
@@ -108,7 +105,7 @@ impl RealServer {
 
     /// The address to give to a client.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.number())
     }
 
     /// Gives two stored contents the same modification time, which the server compares.

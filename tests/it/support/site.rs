@@ -74,8 +74,12 @@ impl Site {
 
     fn new(url: String, direct: String, server: Server) -> Self {
         let client = client(&direct);
-        // A server that is silent fails a test and does not hang it.
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build();
+        let http = reqwest::Client::builder()
+            // A server that is silent fails a test and does not hang it.
+            .timeout(Duration::from_secs(120))
+            // oxen-server 0.65.2 drops connections that were idle for 75 s, and what is sent just then is lost.
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build();
         Self { url, direct, client, http: http.expect("the options are fine"), server }
     }
 
