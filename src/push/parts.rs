@@ -28,7 +28,7 @@ const UPLOAD_KEPT: Duration = Duration::from_secs(60);
 /// A larger part is not held in memory as a whole: two of this size must fit.
 const PART_HELD_MAX: u64 = (SHARED_MIB as u64) << 19;
 /// How much of a larger one is held.
-const PIECE_LEN: u64 = 1 << 20;
+const PIECE_LEN: u64 = 256 << 10;
 
 /// What is to be sent, and what of it the server has.
 pub(super) struct Sending<'a> {
