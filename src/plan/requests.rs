@@ -5,9 +5,12 @@ use crate::state::{Change, ChangeKind};
 /// A file of at most this size is read whole and travels with others in one form; a larger one goes in parts.
 pub const SMALL_FILE_MAX: u64 = 1024 * 1024;
 /// The content of one form, in bytes and in files. The server stores the files of a form one by one, each to its disk, and
-/// those of several forms side by side (oxen-server 0.65.2): many small forms keep it busy to the end of a batch.
+/// those of several forms side by side (oxen-server 0.65.2): many small forms keep it busy to the end of a batch, and few files
+/// are there sooner in a few forms than in one.
 const FORM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const FORM_FILES_MAX: usize = 125;
+const FORM_FILES_MIN: usize = 25;
+const FORMS_MIN: usize = 4;
 /// So many files take a PUT about a second (oxen-server 0.65.2); who waits for a lost answer knows how long.
 const PUT_FILES_MAX: usize = 100;
 /// Below this size it costs less to send a content again than to ask whether it is there.
@@ -78,7 +81,7 @@ pub fn groups_for_put(
 /// Sorts changes, which come in the order of their paths, into requests. `knows` says whether a content has been put into the repository before.
 pub fn requests(changes: &[Change], paths: &[RepoPath], knows: impl Fn(u128) -> bool) -> Requests {
     let mut requests = Requests::default();
-    let mut form_bytes = 0;
+    let mut small = Vec::new();
     for (index, (change, path)) in changes.iter().zip(paths).enumerate() {
         let ChangeKind::Put { signature, digests, .. } = change.kind else {
             // A removal in the same workspace would take along what is put below.
@@ -99,18 +102,29 @@ pub fn requests(changes: &[Change], paths: &[RepoPath], knows: impl Fn(u128) -> 
             requests.unsendable.push(index);
             continue;
         }
-        match requests.forms.last_mut() {
-            Some(form) if form.len() < FORM_FILES_MAX && form_bytes + signature.size <= FORM_BYTES_MAX => {
-                form.push(index);
-                form_bytes += signature.size;
+        small.push((index, signature.size));
+    }
+    requests.forms = forms(&small);
+    requests
+}
+
+/// Spreads small files, by index and size, over forms.
+fn forms(files: &[(usize, u64)]) -> Vec<Vec<usize>> {
+    let files_max = files.len().div_ceil(FORMS_MIN).clamp(FORM_FILES_MIN, FORM_FILES_MAX);
+    let (mut forms, mut bytes) = (Vec::<Vec<usize>>::new(), 0);
+    for (index, size) in files {
+        match forms.last_mut().filter(|form| form.len() < files_max && bytes + size <= FORM_BYTES_MAX) {
+            Some(form) => {
+                form.push(*index);
+                bytes += size;
             }
-            _ => {
-                requests.forms.push(vec![index]);
-                form_bytes = signature.size;
+            None => {
+                forms.push(vec![*index]);
+                bytes = *size;
             }
         }
     }
-    requests
+    forms
 }
 
 fn fits_put(changes: &[Change], paths: &[RepoPath], info: &CommitInfo) -> bool {
@@ -198,15 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_bounded() {
-        let changes: Vec<_> = (0..1200).map(|n| put(&n.to_string(), 1)).collect();
-        let lens: Vec<_> =
-            requests(&changes, &paths(&changes), |_| false).forms.iter().map(Vec::len).collect();
-        assert_eq!(lens, [125; 9].into_iter().chain([75]).collect::<Vec<_>>());
-        let changes: Vec<_> = (0..9).map(|n| put(&n.to_string(), SMALL_FILE_MAX)).collect();
-        let lens: Vec<_> =
-            requests(&changes, &paths(&changes), |_| false).forms.iter().map(Vec::len).collect();
-        assert_eq!(lens, [4, 4, 1]);
+    fn forms_are_bounded_and_a_few_go_side_by_side() {
+        let lens = |count: usize, size: u64| -> Vec<usize> {
+            let changes: Vec<_> = (0..count).map(|n| put(&n.to_string(), size)).collect();
+            requests(&changes, &paths(&changes), |_| false).forms.iter().map(Vec::len).collect()
+        };
+        assert_eq!(lens(1200, 1), [125; 9].into_iter().chain([75]).collect::<Vec<_>>());
+        assert_eq!(lens(9, SMALL_FILE_MAX), [4, 4, 1]);
+        assert_eq!(lens(25, 1), [25]);
+        assert_eq!(lens(60, 1), [25, 25, 10]);
+        assert_eq!(lens(400, 1), [100; 4]);
+        assert_eq!(lens(0, 1), Vec::<usize>::new());
     }
 
     proptest! {
