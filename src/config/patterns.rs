@@ -20,9 +20,9 @@ pub const DEFAULT_EXCLUDES: &[&str] = &[
     "*.opdownload",
     "*.aria2",
     "*.filepart",
-    // rsync writes NAME.EXT as .NAME.EXT.XXXXXX. The pattern demands two further dots, as .NAME.XXXXXX would also
-    // take a hidden file whose ending has six letters, such as .index.sqlite; and a capital letter in the ending, which
-    // chance gives to 96 of 100, as without it .settings.yml.backup would be taken.
+    // rsync writes NAME.EXT as .NAME.EXT. and six letters or digits of chance. The pattern demands two further dots, as
+    // with one it would also take a hidden file whose ending has six letters, such as .index.sqlite; and a capital letter
+    // in the ending, which chance gives to 96 of 100, as without it .settings.yml.backup would be taken.
     ".*.*.[A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
     ".*.*.[0-9A-Za-z][A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
     ".*.*.[0-9A-Za-z][0-9A-Za-z][A-Z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z]",
