@@ -76,7 +76,8 @@ async fn show(folder: &Path) -> Result<(), String> {
     };
     let files = server.tree(REPO, BRANCH);
     let bytes: usize = files.values().map(axum::body::Bytes::len).sum();
-    println!("\nThe branch holds {} files, {bytes} bytes. They are gone with this process.", files.len());
+    let (count, plural) = (files.len(), if files.len() == 1 { "" } else { "s" });
+    println!("\nThe branch holds {count} file{plural}, {bytes} bytes. All of it is gone with this process.");
     let _ = std::fs::remove_dir_all(&scratch);
     ended
 }
