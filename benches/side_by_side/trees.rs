@@ -68,7 +68,7 @@ pub(crate) fn know(config: &Path, files: usize, head: &str) -> Result<()> {
         for n in from..files.min(from + BATCH) {
             let path = LocalPath::new(&name(n)).ok_or("a name is none")?;
             let signature = root.open_file(&path)?.signature;
-            let digests = Digests { sha256: [0; 32], xxh3: n as u128 };
+            let digests = Digests { sha256: Some([0; 32]), xxh3: n as u128 };
             changes.push(Change {
                 path,
                 place: PlaceKey::default(),

@@ -16,10 +16,27 @@ const CHUNK: usize = 256 * 1024;
 /// What identifies a content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digests {
-    /// Our identity of a file.
-    pub sha256: [u8; 32],
+    /// Our identity of a file; `None` as long as nobody has asked for it ([`Wanted::Oxens`]).
+    pub sha256: Option<[u8; 32]>,
     /// Oxen's identity of a file: XXH3 with 128 bits and no seed (oxen-server 0.65.2).
     pub xxh3: u128,
+}
+
+impl Digests {
+    /// Whether both name the same content, as far as both say.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let differs = self.sha256.zip(other.sha256).is_some_and(|(one, other)| one != other);
+        self.xxh3 == other.xxh3 && !differs
+    }
+}
+
+/// Which hashes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Both, in one pass.
+    Both,
+    /// Oxen's alone, which costs a tenth: all that an upload needs to begin.
+    Oxens,
 }
 
 impl fmt::Debug for Digests {
@@ -28,20 +45,32 @@ impl fmt::Debug for Digests {
     }
 }
 
-/// Both hashes of a stream of bytes, in one pass.
-#[derive(Clone, Default)]
+/// The hashes of a stream of bytes, in one pass.
+#[derive(Clone)]
 pub struct Digester {
-    sha256: Sha256,
+    sha256: Option<Sha256>,
     xxh3: Xxh3,
     bytes: u64,
 }
 
 impl Digester {
+    /// Before the first byte.
+    pub fn new(wanted: Wanted) -> Self {
+        Self { sha256: (wanted == Wanted::Both).then(Sha256::new), xxh3: Xxh3::new(), bytes: 0 }
+    }
+
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
         self.xxh3.update(bytes);
         self.bytes += bytes.len() as u64;
+    }
+
+    /// Oxen's hash of all that was taken.
+    pub fn xxh3(&self) -> u128 {
+        self.xxh3.digest128()
     }
 
     /// Bytes taken.
@@ -51,7 +80,7 @@ impl Digester {
 
     /// The hashes of all that was taken.
     pub fn finish(self) -> Digests {
-        Digests { sha256: self.sha256.finalize().into(), xxh3: self.xxh3.digest128() }
+        Digests { sha256: self.sha256.map(|sha256| sha256.finalize().into()), xxh3: self.xxh3.digest128() }
     }
 }
 
@@ -93,8 +122,8 @@ pub struct Hashed {
 ///
 /// # Errors
 /// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
-pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
-    let hashed = hash_as_opened(opened)?;
+pub fn hash_file(opened: &mut OpenFile, wanted: Wanted) -> Result<Hashed, ReadError> {
+    let hashed = hash_as_opened(opened, wanted)?;
     if opened.look()? != EntryKind::File(opened.signature) {
         return Err(ReadError::Changed);
     }
@@ -108,11 +137,11 @@ pub fn hash_file(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
 /// # Errors
 /// [`ReadError::Changed`] when the bytes did not hold still; else what the kernel says.
 pub fn hash_snapshot(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
-    let hashed = hash_as_opened(opened)?;
+    let hashed = hash_as_opened(opened, Wanted::Both)?;
     if opened.look()? == EntryKind::File(opened.signature) {
         return Ok(hashed);
     }
-    let again = hash_as_opened(opened)?;
+    let again = hash_as_opened(opened, Wanted::Both)?;
     if again.digests != hashed.digests {
         return Err(ReadError::Changed);
     }
@@ -120,19 +149,27 @@ pub fn hash_snapshot(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
 }
 
 /// Hashes as many bytes as there were when the file was opened.
-fn hash_as_opened(opened: &mut OpenFile) -> Result<Hashed, ReadError> {
+fn hash_as_opened(opened: &mut OpenFile, wanted: Wanted) -> Result<Hashed, ReadError> {
     let wall = wall_ns();
-    opened.file.rewind()?;
     let signature = opened.signature;
-    let digests = if signature.size < TWO_THREADS_MIN {
-        let mut digester = Digester::default();
-        let mut chunk = vec![0; CHUNK.min(usize::try_from(signature.size).unwrap_or(CHUNK)).max(1)];
-        read_chunks(opened, &mut chunk, |chunk| digester.update(chunk))?;
-        digester.finish()
-    } else {
-        hash_by_two(opened)?
-    };
+    let digests = hash_first(opened, signature.size, wanted)?;
     Ok(Hashed { signature, digests, racy: signature.is_racy(wall) })
+}
+
+/// Hashes the first `size` bytes, whatever else has become of the file: what is asked for is the content that has these
+/// hashes, and not that the file holds still.
+///
+/// # Errors
+/// [`ReadError::Changed`] when it is shorter; else what the kernel says.
+pub fn hash_first(opened: &mut OpenFile, size: u64, wanted: Wanted) -> Result<Digests, ReadError> {
+    opened.file.rewind()?;
+    if wanted == Wanted::Both && size >= TWO_THREADS_MIN {
+        return hash_by_two(opened, size);
+    }
+    let mut digester = Digester::new(wanted);
+    let mut chunk = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
+    read_chunks(opened, size, &mut chunk, |chunk| digester.update(chunk))?;
+    Ok(digester.finish())
 }
 
 /// From this size on, in bytes, a thread of its own is worth its while.
@@ -141,7 +178,7 @@ const TWO_THREADS_MIN: u64 = 16 << 20;
 const CHUNKS_AHEAD: usize = 2;
 
 /// Reads on one thread, with the hash that costs little, while another computes the one that costs most.
-fn hash_by_two(opened: &OpenFile) -> Result<Digests, ReadError> {
+fn hash_by_two(opened: &OpenFile, size: u64) -> Result<Digests, ReadError> {
     let (full, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
     let (empty, emptied) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
@@ -155,7 +192,7 @@ fn hash_by_two(opened: &OpenFile) -> Result<Digests, ReadError> {
             sha256.finalize().into()
         });
         let mut xxh3 = Xxh3::new();
-        let mut left = opened.signature.size;
+        let mut left = size;
         let mut reader = opened.reader();
         while left > 0 {
             let mut chunk = emptied.try_recv().unwrap_or_default();
@@ -170,13 +207,18 @@ fn hash_by_two(opened: &OpenFile) -> Result<Digests, ReadError> {
         }
         drop(full);
         let sha256 = costly.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
-        Ok(Digests { sha256, xxh3: xxh3.digest128() })
+        Ok(Digests { sha256: Some(sha256), xxh3: xxh3.digest128() })
     })
 }
 
-/// Hands over all bytes that there were when the file was opened, piece by piece in `chunk`.
-fn read_chunks(opened: &OpenFile, chunk: &mut [u8], mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
-    let mut left = opened.signature.size;
+/// Hands over the first `size` bytes, piece by piece in `chunk`.
+fn read_chunks(
+    opened: &OpenFile,
+    size: u64,
+    chunk: &mut [u8],
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), ReadError> {
+    let mut left = size;
     let mut reader = opened.reader();
     while left > 0 {
         let want = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
@@ -213,9 +255,9 @@ pub fn read_small(
     let opened = root.open_file(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     opened.reader().take(size).read_to_end(&mut bytes)?;
-    let mut digester = Digester::default();
+    let mut digester = Digester::new(Wanted::Both);
     digester.update(&bytes);
-    if digester.bytes() != size || digester.finish() != *expected {
+    if digester.bytes() != size || !digester.finish().agrees(expected) {
         return Err(ReadError::Changed);
     }
     Ok(Bytes::from(bytes))
@@ -238,8 +280,8 @@ mod tests {
     #[test]
     fn both_hashes_come_from_one_pass() {
         let (_dir, root, path) = folder(b"abc");
-        let hashed = hash_file(&mut root.open_file(&path).unwrap()).unwrap();
-        let hex: String = hashed.digests.sha256.iter().map(|b| format!("{b:02x}")).collect();
+        let hashed = hash_file(&mut root.open_file(&path).unwrap(), Wanted::Both).unwrap();
+        let hex: String = hashed.digests.sha256.unwrap().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(format!("{:032x}", hashed.digests.xxh3), "06b05ab6733a618578af5f94892f3950");
         assert!(hashed.racy, "the file is as young as its hash");
@@ -251,13 +293,31 @@ mod tests {
         let content: Vec<u8> = (0..5_000_001_u32).flat_map(u32::to_le_bytes).collect();
         assert!(content.len() as u64 > TWO_THREADS_MIN);
         let (dir, root, path) = folder(&content);
-        let mut expected = Digester::default();
+        let mut expected = Digester::new(Wanted::Both);
         expected.update(&content);
         let mut opened = root.open_file(&path).unwrap();
-        assert_eq!(hash_file(&mut opened).unwrap().digests, expected.finish());
+        assert_eq!(hash_file(&mut opened, Wanted::Both).unwrap().digests, expected.finish());
         let mut opened = root.open_file(&path).unwrap();
         fs::OpenOptions::new().write(true).open(dir.path().join("f")).unwrap().set_len(1).unwrap();
-        assert!(matches!(hash_file(&mut opened), Err(ReadError::Changed)));
+        assert!(matches!(hash_file(&mut opened, Wanted::Both), Err(ReadError::Changed)));
+    }
+
+    #[test]
+    fn oxens_hash_alone_is_the_same_and_the_other_may_follow() {
+        let content: Vec<u8> = (0..5_000_001_u32).flat_map(u32::to_le_bytes).collect();
+        let (dir, root, path) = folder(&content);
+        let mut opened = root.open_file(&path).unwrap();
+        let both = hash_file(&mut opened, Wanted::Both).unwrap().digests;
+        let oxens = hash_file(&mut opened, Wanted::Oxens).unwrap().digests;
+        assert_eq!(oxens, Digests { sha256: None, ..both });
+        assert!(both.agrees(&oxens) && oxens.agrees(&both) && both.agrees(&both));
+        for other in [Digests { sha256: Some([0; 32]), ..both }, Digests { xxh3: 0, ..both }] {
+            assert!(!both.agrees(&other));
+        }
+        fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap().write_all(b"d").unwrap();
+        let len = content.len() as u64;
+        assert_eq!(hash_first(&mut opened, len, Wanted::Both).unwrap(), both, "a log that goes on");
+        assert!(matches!(hash_first(&mut opened, len + 2, Wanted::Both), Err(ReadError::Changed)));
     }
 
     #[test]
@@ -265,7 +325,7 @@ mod tests {
         let (dir, root, path) = folder(b"abc");
         let mut opened = root.open_file(&path).unwrap();
         fs::OpenOptions::new().append(true).open(dir.path().join("f")).unwrap().write_all(b"d").unwrap();
-        assert!(matches!(hash_file(&mut opened), Err(ReadError::Changed)));
+        assert!(matches!(hash_file(&mut opened, Wanted::Both), Err(ReadError::Changed)));
     }
 
     #[test]
@@ -288,7 +348,7 @@ mod tests {
                 let mut opened = root.open_file(&path).unwrap();
                 len = usize::try_from(opened.signature.size).unwrap();
                 let hashed = hash_snapshot(&mut opened).unwrap();
-                let mut expected = Digester::default();
+                let mut expected = Digester::new(Wanted::Both);
                 expected.update(&whole[..len]);
                 assert_eq!(hashed.digests, expected.finish(), "the first {len} bytes");
                 taken += 1;
@@ -308,7 +368,7 @@ mod tests {
     #[test]
     fn other_bytes_than_the_expected_are_not_taken() {
         let (dir, root, path) = folder(b"abc");
-        let digests = hash_file(&mut root.open_file(&path).unwrap()).unwrap().digests;
+        let digests = hash_file(&mut root.open_file(&path).unwrap(), Wanted::Both).unwrap().digests;
         for other in [&b"abd"[..], b"ab", b"", b"abdabc"] {
             fs::write(dir.path().join("f"), other).unwrap();
             assert!(matches!(read_small(&root, &path, 3, &digests), Err(ReadError::Changed)));

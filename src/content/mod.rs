@@ -16,7 +16,9 @@ mod signature;
 
 pub use apart::{Apart, PutBack, apart_name, is_apart, is_taken, own_name};
 pub use calls::{Call, Calls, SILENCE, Silence};
-pub use digest::{Digester, Digests, Hashed, ReadError, hash_file, hash_snapshot, read_small};
+pub use digest::{
+    Digester, Digests, Hashed, ReadError, Wanted, hash_file, hash_first, hash_snapshot, read_small,
+};
 pub use dir_entries::{DirEntries, DirEntry};
 pub use file_clock::FileClock;
 pub use mounts::Mounts;

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use super::stage::Staged;
 use super::{Pusher, worker};
 use crate::config::MessageFacts;
 use crate::oxen::CommitInfo;
@@ -29,6 +30,20 @@ impl Batch {
         self.changes.retain(|_| *at.next().unwrap_or(&false));
         let mut at = keep.iter();
         self.paths.retain(|_| *at.next().unwrap_or(&false));
+    }
+
+    /// Keeps only what is staged, with all that is known of it by now. Returns what was not known before.
+    pub(super) fn keep(&mut self, staged: &Staged) -> Vec<(LocalPath, [u8; 32])> {
+        let mut hashed = Vec::with_capacity(staged.hashed.len());
+        for (index, found) in &staged.hashed {
+            let Some(change) = self.changes.get_mut(*index) else { continue };
+            if let ChangeKind::Put { digests, .. } = &mut change.kind {
+                digests.sha256 = Some(*found);
+                hashed.push((change.path.clone(), *found));
+            }
+        }
+        self.retain(&staged.indices);
+        hashed
     }
 
     /// Bytes of all its files.

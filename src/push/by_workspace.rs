@@ -41,17 +41,17 @@ impl Pusher {
             }
         };
         let dropped: Vec<_> = (0..batch.changes.len())
-            .filter(|index| !staged.contains(index))
+            .filter(|index| !staged.indices.contains(index))
             .filter_map(|index| batch.changes.get(index).map(|change| change.path.clone()))
             .collect();
-        batch.retain(&staged);
+        let hashed = batch.keep(&staged);
         if batch.changes.is_empty() {
             self.delete_workspace(&batch.row.workspace).await?;
             self.close(&batch, None, &[]).await?;
             return Ok(nothing);
         }
         let id = batch.row.id;
-        self.blocking(move |state| state.commit_batch(id, &dropped)).await?;
+        self.blocking(move |state| state.commit_batch(id, &dropped, &hashed)).await?;
         self.commit_workspace(&batch, Some(&workspace.commit_id)).await
     }
 

@@ -181,7 +181,7 @@ impl Pusher {
         batch.retain(&gone);
         self.extend_progress(&batch.changes);
         let staged = self.stage(&source, &batch).await?;
-        batch.retain(&staged);
+        batch.keep(&staged);
         early.add(batch, needed.new);
         Ok(())
     }

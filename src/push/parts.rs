@@ -11,13 +11,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::Target;
 use super::memory::SHARED_MIB;
 use super::pusher::{Failure, Pusher};
 use super::source::HeldFile;
-use crate::content::{Calls, OpenError, ReadError};
+use crate::content::{Calls, Digester, Digests, OpenError, ReadError, Wanted};
 use crate::fault_point::{Point, passed};
 use crate::oxen::{Error, PartBody, Upload};
 use crate::state::UploadRow;
@@ -35,7 +34,7 @@ pub(super) struct Sending<'a> {
     pub(super) upload: &'a Upload,
     pub(super) opened: &'a Arc<HeldFile>,
     pub(super) size: u64,
-    pub(super) xxh3: u128,
+    pub(super) digests: Digests,
     /// Parts from the first one on that the server has; nothing of these is read again.
     pub(super) sent: u64,
     /// Whether an earlier life may have sent some more of them.
@@ -47,14 +46,19 @@ pub(super) struct Sending<'a> {
 impl Pusher {
     /// Sends the parts that the server does not have. All that goes out is what was hashed, or the last part does not go
     /// out; where some parts went out in an earlier life, the server alone checks that.
-    pub(super) async fn send_parts(&self, sending: Sending<'_>) -> Result<(), PartsError> {
-        let Sending { upload, opened, size, xxh3, sent: sent_before, goes_on, mut noted } = sending;
+    ///
+    /// Returns the SHA-256 of the file where nobody knew it and all of it was read here: computed while the parts go out,
+    /// it costs no time of its own.
+    pub(super) async fn send_parts(&self, sending: Sending<'_>) -> Result<Option<[u8; 32]>, PartsError> {
+        let Sending { upload, opened, size, digests, sent: sent_before, goes_on, mut noted } = sending;
         let part = |number: u64| {
             let offset = (number - 1) * upload.part_size;
             Part { file: Arc::clone(opened), offset, len: upload.part_size.min(size - offset) }
         };
-        let expected = |number| (number == upload.num_parts && sent_before == 0).then_some(xxh3);
-        let (mut hash, mut is_complete) = (Xxh3::new(), false);
+        let is_whole = sent_before == 0;
+        let expected = |number| (number == upload.num_parts && is_whole).then_some(digests.xxh3);
+        let wanted = if is_whole && digests.sha256.is_none() { Wanted::Both } else { Wanted::Oxens };
+        let (mut hash, mut is_complete) = (Digester::new(wanted), false);
         let (mut ahead, mut spare) = (None, None);
         for number in sent_before + 1..=upload.num_parts {
             let read = match ahead.take() {
@@ -89,13 +93,13 @@ impl Pusher {
             (is_complete, spare, ahead) = (sent.is_complete, sent.held, read);
             self.note_part(&mut noted, number).await?;
         }
-        if is_complete { Ok(()) } else { Err(PartsError::Unfinished) }
+        if is_complete { Ok(hash.finish().sha256) } else { Err(PartsError::Unfinished) }
     }
 
     async fn read_part(
         &self,
         part: Part,
-        hash: Xxh3,
+        hash: Digester,
         expected: Option<u128>,
         held: Held,
     ) -> Result<Read, PartsError> {
@@ -153,12 +157,12 @@ impl Pusher {
         upload: &Upload,
         number: u64,
         part: Part,
-        hash: Xxh3,
+        hash: Digester,
         expected: Option<u128>,
-    ) -> Result<(Xxh3, bool), PartsError> {
+    ) -> Result<(Digester, bool), PartsError> {
         let Target { client, repo, .. } = &self.target;
         let len = part.len;
-        let ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>> = Arc::default();
+        let ended: Arc<Mutex<Option<Result<Digester, ReadError>>>> = Arc::default();
         let was_tried = AtomicBool::new(false);
         let put = || async {
             if was_tried.swap(true, Ordering::Relaxed) && client.has_part(repo, &upload.id, number).await? {
@@ -188,7 +192,7 @@ struct Read {
     bytes: Bytes,
     permit: OwnedSemaphorePermit,
     /// Of all up to its end.
-    hash: Xxh3,
+    hash: Digester,
 }
 
 /// A part that the server has taken.
@@ -219,10 +223,10 @@ impl Part {
     /// hashed, which is what `expected` names.
     fn read(
         &self,
-        mut hash: Xxh3,
+        mut hash: Digester,
         expected: Option<u128>,
         mut bytes: BytesMut,
-    ) -> Result<(Bytes, Xxh3), ReadError> {
+    ) -> Result<(Bytes, Digester), ReadError> {
         bytes.resize(usize::try_from(self.len).unwrap_or(usize::MAX), 0);
         match self.file.read_exact_at(&mut bytes, self.offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -231,7 +235,7 @@ impl Part {
             read => read?,
         }
         hash.update(&bytes);
-        if expected.is_some_and(|xxh3| hash.digest128() != xxh3) {
+        if expected.is_some_and(|xxh3| hash.xxh3() != xxh3) {
             return Err(ReadError::Changed);
         }
         Ok((bytes.freeze(), hash))
@@ -240,10 +244,10 @@ impl Part {
     /// The same in pieces; the last one comes only when the check is passed, and `ended` says how that went.
     fn pieces(
         self,
-        hash: Xxh3,
+        hash: Digester,
         expected: Option<u128>,
         calls: Arc<Calls>,
-        ended: Arc<Mutex<Option<Result<Xxh3, ReadError>>>>,
+        ended: Arc<Mutex<Option<Result<Digester, ReadError>>>>,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
         let end = self.offset + self.len;
         stream::unfold(Some((self, hash)), move |state| {

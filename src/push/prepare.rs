@@ -104,7 +104,14 @@ impl Pusher {
         }
         for (change, holds) in changes.into_iter().zip(holds) {
             match change.kind {
-                ChangeKind::Put { signature, digests, racy } if holds => {
+                ChangeKind::Put { signature, mut digests, racy } if holds => {
+                    if digests.sha256.is_none() {
+                        let source = self.open_source().await?;
+                        digests.sha256 = self.hash_late(&source, &change).await?;
+                        if digests.sha256.is_none() {
+                            continue;
+                        }
+                    }
                     sorted.confirmed.push(Confirmed { path: change.path, signature, digests, racy });
                 }
                 _ => sorted.needed.push((change, true)),

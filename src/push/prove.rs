@@ -149,7 +149,7 @@ mod tests {
             place: PlaceKey::default(),
             kind: ChangeKind::Put {
                 signature: Signature { size: 3, mtime_ns: 0, ctime_ns: 0, inode: 0 },
-                digests: Digests { sha256: [0; 32], xxh3: 7 },
+                digests: Digests { sha256: Some([0; 32]), xxh3: 7 },
                 racy: false,
             },
         };

@@ -25,11 +25,30 @@ const TRY_PAUSE: Duration = Duration::from_millis(300);
 /// A server that wants a longer pause than this gets it between two tries of the batch, while no memory is held.
 const RETRY_AFTER_HELD_MAX: Duration = Duration::from_secs(5);
 
-/// Indices of a batch's changes that a request staged.
-pub(super) type Staged = Vec<usize>;
+/// What requests have staged.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    /// A batch's changes, by index.
+    pub(super) indices: Vec<usize>,
+    /// The SHA-256 of those of them of which it was not known before.
+    pub(super) hashed: Vec<(usize, [u8; 32])>,
+}
+
+impl Staged {
+    fn extend(&mut self, other: Self) {
+        self.indices.extend(other.indices);
+        self.hashed.extend(other.hashed);
+    }
+}
+
+impl From<Vec<usize>> for Staged {
+    fn from(indices: Vec<usize>) -> Self {
+        Self { indices, hashed: Vec::new() }
+    }
+}
 
 impl Pusher {
-    /// Stages a batch in its workspace and returns the changes that are staged. What cannot be is dropped or in
+    /// Stages a batch in its workspace and returns what is staged. What cannot be is dropped or in
     /// quarantine by then.
     pub(super) async fn stage(&self, source: &Source, batch: &Batch) -> Result<Staged, Failure> {
         let (state, folder) = (self.state.clone(), self.options.folder);
@@ -47,10 +66,10 @@ impl Pusher {
                 .await?;
             }
         }
-        let mut staged = self.stage_removals(batch, &requests.removals).await?;
+        let mut staged = Staged::from(self.stage_removals(batch, &requests.removals).await?);
         let replaced = std::mem::take(&mut requests.replaced);
         staged.extend(self.stage_files(source, batch, requests).await?);
-        self.look_at_replaced(batch, &replaced, &staged);
+        self.look_at_replaced(batch, &replaced, &staged.indices);
         markers.leave_out(|index| self.is_torn(batch, index));
         staged.extend(self.stage_files(source, batch, markers).await?);
         Ok(staged)
@@ -72,13 +91,21 @@ impl Pusher {
         batch: &Batch,
         requests: Requests,
     ) -> Result<Staged, Failure> {
-        let forms = requests.forms.into_iter().map(|form| self.stage_form(source, batch, form));
+        let forms = requests
+            .forms
+            .into_iter()
+            .map(|form| async move { self.stage_form(source, batch, form).await.map(Staged::from) }.boxed());
         let uploads =
             requests.uploads.into_iter().map(|index| self.stage_upload(source, batch, index).boxed());
         let requests: Vec<BoxFuture<'_, Result<Staged, Failure>>> = forms.chain(uploads).collect();
-        let done: Vec<Staged> =
-            stream::iter(requests).buffer_unordered(self.options.concurrency).try_collect().await?;
-        Ok(done.into_iter().flatten().collect())
+        let sum = |mut all: Staged, staged| async move {
+            all.extend(staged);
+            Ok(all)
+        };
+        stream::iter(requests)
+            .buffer_unordered(self.options.concurrency)
+            .try_fold(Staged::default(), sum)
+            .await
     }
 
     /// A file that was to give way to what is put below it stays on the branch where in the end nothing was; its removal
@@ -103,7 +130,7 @@ impl Pusher {
 
     /// Stages removals, but of files alone that are still ours: what another writer has put there since is theirs, and is
     /// not known here any more.
-    async fn stage_removals(&self, batch: &Batch, removals: &[usize]) -> Result<Staged, Failure> {
+    async fn stage_removals(&self, batch: &Batch, removals: &[usize]) -> Result<Vec<usize>, Failure> {
         if removals.is_empty() {
             return Ok(Vec::new());
         }
@@ -155,7 +182,7 @@ impl Pusher {
         source: &'a Source,
         batch: &'a Batch,
         indices: Vec<usize>,
-    ) -> BoxFuture<'a, Result<Staged, Failure>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, Failure>> {
         async move {
             self.turn().await;
             let bytes = indices.iter().filter_map(|index| batch.changes.get(*index)).map(bytes_of).sum();
@@ -207,7 +234,7 @@ impl Pusher {
         batch: &Batch,
         missing: Vec<usize>,
         was_alone: bool,
-    ) -> Result<Staged, Failure> {
+    ) -> Result<Vec<usize>, Failure> {
         let mut staged = Vec::new();
         for index in missing {
             if !was_alone {

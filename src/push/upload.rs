@@ -7,7 +7,7 @@ use super::pusher::{Failure, Pusher};
 use super::source::{HeldFile, Source};
 use super::stage::{Staged, TRIES};
 use super::verdict::{Verdict, verdict};
-use crate::content::ReadError;
+use crate::content::{Digests, ReadError, Wanted, hash_first};
 use crate::fault_point::{Point, passed};
 use crate::oxen::{Reason, Upload, UploadStart};
 use crate::path::RepoPath;
@@ -29,7 +29,7 @@ impl Pusher {
     /// the hash that the upload began with; we check it before the last part goes out.
     ///
     /// A large file is stored first and staged then (oxen-server 0.65.2 stages what it has at once): its parts are bound to
-    /// no workspace, and count for the next process too.
+    /// no workspace, and count for the next process too. None of which we do not know both hashes is staged.
     pub(super) async fn stage_upload(
         &self,
         source: &Source,
@@ -37,18 +37,30 @@ impl Pusher {
         index: usize,
     ) -> Result<Staged, Failure> {
         let (Some(change), Some(path)) = (batch.changes.get(index), batch.paths.get(index)) else {
-            return Ok(Vec::new());
+            return Ok(Staged::default());
         };
-        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Vec::new()) };
+        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(Staged::default()) };
         self.turn().await;
         // Where all share a low rate, one file that is on the branch is worth more than many that are half there.
         let _turn = if self.target.client.is_limited() { Some(self.upload_turn.lock().await) } else { None };
         let is_resumed = signature.size >= RESUMED_MIN;
         let mut known = if is_resumed { self.known_upload(change).await? } else { None };
         let (mut is_stored, mut was_sent) = (!is_resumed, false);
+        let mut hashed = None;
+        let staged = |hashed: Option<[u8; 32]>| Staged {
+            indices: vec![index],
+            hashed: hashed.map(|sha256| (index, sha256)).into_iter().collect(),
+        };
         // An upload lives in the server's memory: one that is lost begins again.
         let mut lost = 0;
         while lost < TRIES {
+            if is_stored && digests.sha256.or(hashed).is_none() {
+                hashed = self.hash_late(source, change).await?;
+                if hashed.is_none() {
+                    self.forget_upload(change).await?;
+                    return Ok(Staged::default());
+                }
+            }
             let destination = is_stored.then_some((batch.row.workspace.as_str(), path));
             let begun = match known.take() {
                 Some(known) => known,
@@ -58,36 +70,36 @@ impl Pusher {
                             self.forget_upload(change).await?;
                         }
                         self.sent(1, if was_sent { 0 } else { signature.size });
-                        return Ok(vec![index]);
+                        return Ok(staged(hashed));
                     }
                     Start::Stored => {
                         is_stored = true;
                         continue;
                     }
-                    Start::Refused => return Ok(Vec::new()),
+                    Start::Refused => return Ok(Staged::default()),
                     Start::Begun(begun) => begun,
                 },
             };
-            let Some(opened) = self.open_for(source, change).await? else { return Ok(Vec::new()) };
+            let Some(opened) = self.open_for(source, change).await? else { return Ok(Staged::default()) };
             let Begun { upload, sent, goes_on, is_bound } = begun;
             let noted = (!is_bound).then(|| upload_row(change, &upload, sent)).flatten();
             self.sent(0, sent * upload.part_size);
-            let (size, xxh3) = (signature.size, digests.xxh3);
-            let sending = Sending { upload: &upload, opened: &opened, size, xxh3, sent, goes_on, noted };
+            let size = signature.size;
+            let sending = Sending { upload: &upload, opened: &opened, size, digests, sent, goes_on, noted };
             match self.send_parts(sending).await {
-                Ok(()) if is_bound => {
+                Ok(_) if is_bound => {
                     passed(Point::UploadStaged);
                     self.sent(1, 0);
-                    return Ok(vec![index]);
+                    return Ok(staged(hashed));
                 }
-                Ok(()) => (is_stored, was_sent) = (true, true),
+                Ok(found) => (is_stored, was_sent, hashed) = (true, true, found.or(hashed)),
                 Err(PartsError::Source(error)) => {
                     if is_resumed {
                         // Or its hashes would be taken for true once more.
                         self.forget_upload(change).await?;
                     }
                     self.drop_change(&change.path, &error);
-                    return Ok(Vec::new());
+                    return Ok(Staged::default());
                 }
                 Err(PartsError::Request(error)) if error.reason() == Reason::UploadNotFound => lost += 1,
                 // A connection that the server does not know to be gone holds the part for ever.
@@ -102,7 +114,7 @@ impl Pusher {
                 }
                 Err(PartsError::Request(error)) if verdict(&error) == Verdict::Split => {
                     self.quarantine(change, &error.to_string()).await?;
-                    return Ok(Vec::new());
+                    return Ok(Staged::default());
                 }
                 Err(PartsError::Request(error)) => return Err(error.into()),
                 Err(PartsError::Unfinished) => lost += 1,
@@ -165,12 +177,37 @@ impl Pusher {
         let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(None) };
         let (folder, path) = (self.options.folder, change.path.clone());
         let row = self.blocking(move |state| state.upload(folder, &path)).await?;
-        let same = row.filter(|row| row.signature.size == signature.size && row.digests == digests);
+        let same = row.filter(|row| row.signature.size == signature.size && row.digests.agrees(&digests));
         Ok(same.map(|row| {
             let UploadRow { upload_id: id, part_size, num_parts, part_window, sent, .. } = row;
             let upload = Upload { id, part_size, num_parts, part_window };
             Begun { upload, sent: sent.min(num_parts), goes_on: true, is_bound: false }
         }))
+    }
+
+    /// The SHA-256 of a file of which it is not known and which is not to be read for sending; `None` where it is not
+    /// what it was, which is hinted at.
+    pub(super) async fn hash_late(
+        &self,
+        source: &Source,
+        change: &Change,
+    ) -> Result<Option<[u8; 32]>, Failure> {
+        let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(None) };
+        let (root, local) = (Arc::clone(&source.root), change.path.clone());
+        let read = move || -> Result<Digests, ReadError> {
+            hash_first(&mut root.open_file(&local)?, signature.size, Wanted::Both)
+        };
+        match self.in_folder(move |_| Ok(read())).await? {
+            Ok(found) if found.agrees(&digests) => Ok(found.sha256),
+            Ok(_) => {
+                self.drop_change(&change.path, &ReadError::Changed);
+                Ok(None)
+            }
+            Err(error) => {
+                self.drop_change(&change.path, &error);
+                Ok(None)
+            }
+        }
     }
 
     async fn forget_upload(&self, change: &Change) -> Result<(), Failure> {

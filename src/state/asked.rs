@@ -147,7 +147,8 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
-        let kind = ChangeKind::Put { signature, digests: Digests { sha256: [1; 32], xxh3: 1 }, racy: false };
+        let kind =
+            ChangeKind::Put { signature, digests: Digests { sha256: Some([1; 32]), xxh3: 1 }, racy: false };
         let change = |path: &str| Change { path: local(path), place: PlaceKey::default(), kind };
         let batch = |id| BatchRow {
             id,

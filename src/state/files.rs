@@ -102,9 +102,7 @@ pub struct FileRow {
 impl FileRow {
     /// Whether the branch holds exactly this content at the path.
     pub fn holds(&self, size: u64, digests: &Digests) -> bool {
-        self.size == size
-            && self.xxh3 == digests.xxh3
-            && self.sha256.is_none_or(|sha256| sha256 == digests.sha256)
+        self.size == size && Digests { sha256: self.sha256, xxh3: self.xxh3 }.agrees(digests)
     }
 
     /// Whether the folder has it, as far as is known.
@@ -268,14 +266,16 @@ impl State {
     }
 
     /// Gives rows whose content is on the branch already the signatures that were seen with it; whatever was wrong with
-    /// these files is over. A row that has become one of another content since then stays as it is.
+    /// these files is over. A row that has become one of another content since then stays as it is, and no hash that is
+    /// known is forgotten.
     ///
     /// # Errors
     /// SQLite says no.
     pub fn confirm_files(&self, folder: FolderKey, seen: &[Confirmed]) -> Result<(), StateError> {
         self.write(|transaction| {
             let mut statement = transaction.prepare_cached(
-                "UPDATE file SET mtime_ns = ?4, ctime_ns = ?5, inode = ?6, sha256 = ?7, racy = ?8, gone = 0
+                "UPDATE file SET mtime_ns = ?4, ctime_ns = ?5, inode = ?6, sha256 = coalesce(?7, sha256), racy = ?8,
+                     gone = 0
                  WHERE folder = ?1 AND dir = ?2 AND name = ?3 AND size = ?9 AND xxh3 = ?10",
             )?;
             let mut settled =
@@ -368,7 +368,7 @@ mod tests {
         let here = Confirmed {
             path: local("a/gone/4"),
             signature: Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 },
-            digests: Digests { sha256: [1; 32], xxh3: 1 },
+            digests: Digests { sha256: Some([1; 32]), xxh3: 1 },
             racy: false,
         };
         state.confirm_files(folder, &[here]).unwrap();

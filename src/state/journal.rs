@@ -93,6 +93,9 @@ pub(super) use stored_as_text;
 stored_as_text!(Phase { Phase::Staging => "staging", Phase::Committing => "committing" });
 stored_as_text!(BatchTransport { BatchTransport::Put => "put", BatchTransport::Workspace => "workspace" });
 
+/// Stands for a SHA-256 that is not known yet, which no file has.
+const UNKNOWN: [u8; 32] = [0; 32];
+
 /// The note under which it is kept how long a folder's PUT in doubt was asked for.
 fn put_note(folder: FolderKey) -> String {
     format!("put in doubt, folder {}", folder.0)
@@ -104,10 +107,10 @@ fn insert_changes(transaction: &Transaction<'_>, batch: i64, changes: &[Change])
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     for change in changes {
-        let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, [0; 32], 0, false);
+        let none = (Signature { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 }, UNKNOWN, 0, false);
         let (kind, (signature, sha256, xxh3, racy)) = match change.kind {
             ChangeKind::Put { signature, digests, racy } => {
-                (0, (signature, digests.sha256, digests.xxh3, racy))
+                (0, (signature, digests.sha256.unwrap_or(UNKNOWN), digests.xxh3, racy))
             }
             ChangeKind::Remove => (1, none),
         };
@@ -174,16 +177,26 @@ impl State {
     }
 
     /// Says that the committing request of the batch is about to go out; durable when it returns. Paths in `dropped`
-    /// are not part of it.
+    /// are not part of it; what was not known yet of the others when the batch was opened is in `hashed`.
     ///
     /// # Errors
     /// SQLite says no; then the request may not be sent.
-    pub fn commit_batch(&self, batch: i64, dropped: &[LocalPath]) -> Result<(), StateError> {
+    pub fn commit_batch(
+        &self,
+        batch: i64,
+        dropped: &[LocalPath],
+        hashed: &[(LocalPath, [u8; 32])],
+    ) -> Result<(), StateError> {
         self.write(|transaction| {
             let mut statement =
                 transaction.prepare_cached("DELETE FROM batch_change WHERE batch = ?1 AND path = ?2")?;
             for path in dropped {
                 statement.execute(params![batch, path.as_bytes()])?;
+            }
+            let mut statement = transaction
+                .prepare_cached("UPDATE batch_change SET sha256 = ?3 WHERE batch = ?1 AND path = ?2")?;
+            for (path, sha256) in hashed {
+                statement.execute(params![batch, path.as_bytes(), sha256])?;
             }
             transaction
                 .execute("UPDATE batch SET phase = ?2 WHERE id = ?1", params![batch, Phase::Committing])?;
@@ -249,7 +262,10 @@ impl State {
                             inode: row.get::<_, i64>(5)?.cast_unsigned(),
                         },
                         racy: row.get(6)?,
-                        digests: Digests { sha256: row.get(7)?, xxh3: u128::from_be_bytes(row.get(8)?) },
+                        digests: Digests {
+                            sha256: Some(row.get(7)?).filter(|sha256| *sha256 != UNKNOWN),
+                            xxh3: u128::from_be_bytes(row.get(8)?),
+                        },
                     },
                     _ => ChangeKind::Remove,
                 };
@@ -386,7 +402,7 @@ mod tests {
             place: PlaceKey::default(),
             kind: ChangeKind::Put {
                 signature: Signature { size, mtime_ns: 1, ctime_ns: 2, inode: 3 },
-                digests: Digests { sha256: [9; 32], xxh3: u128::MAX },
+                digests: Digests { sha256: Some([9; 32]), xxh3: u128::MAX },
                 racy: false,
             },
         }
@@ -408,16 +424,25 @@ mod tests {
         let (state, _) = State::open(dir.path(), "").unwrap();
         let folder = state.folder("a").unwrap();
         let gone = Change { kind: ChangeKind::Remove, ..change("z", 0) };
-        let changes = [change("a", 1), change("b", 2), gone.clone()];
+        let late = |sha256| {
+            let change = change("c", 3);
+            let ChangeKind::Put { signature, digests, racy } = change.kind else { panic!("it puts a file") };
+            Change {
+                kind: ChangeKind::Put { signature, digests: Digests { sha256, ..digests }, racy },
+                ..change
+            }
+        };
+        let changes = [change("a", 1), change("b", 2), late(None), gone.clone()];
         assert_eq!(state.next_batch_id().unwrap(), 1);
         state.open_batch(folder, &batch(1), &changes, 0).unwrap();
-        state.commit_batch(1, &[changes[1].path.clone()]).unwrap();
+        assert_eq!(state.open_batches(folder).unwrap(), [(batch(1), changes.to_vec())]);
+        state.commit_batch(1, &[changes[1].path.clone()], &[(changes[2].path.clone(), [7; 32])]).unwrap();
         drop(state);
 
         let (state, _) = State::open(dir.path(), "").unwrap();
         let found = state.open_batches(folder).unwrap();
         let committing = BatchRow { phase: Phase::Committing, ..batch(1) };
-        assert_eq!(found, [(committing, vec![change("a", 1), gone])]);
+        assert_eq!(found, [(committing, vec![change("a", 1), late(Some([7; 32])), gone])]);
         assert_eq!(state.next_batch_id().unwrap(), 2);
     }
 

@@ -186,11 +186,11 @@ mod tests {
         state.list_files(folder, &[listed("x/y", 3, 7)]).unwrap();
         let row = state.file(folder, &local("x/y")).unwrap().unwrap();
         assert_eq!((row.known.signature, row.sha256), (None, None));
-        assert!(row.holds(3, &Digests { sha256: [1; 32], xxh3: 7 }));
-        assert!(!row.holds(4, &Digests { sha256: [1; 32], xxh3: 7 }));
+        assert!(row.holds(3, &Digests { sha256: Some([1; 32]), xxh3: 7 }));
+        assert!(!row.holds(4, &Digests { sha256: Some([1; 32]), xxh3: 7 }));
 
         let signature = Signature { size: 3, mtime_ns: -1, ctime_ns: 5, inode: u64::MAX };
-        let digests = Digests { sha256: [1; 32], xxh3: 7 };
+        let digests = Digests { sha256: Some([1; 32]), xxh3: 7 };
         let confirmed = Confirmed { path: local("x/y"), signature, digests, racy: true };
         let other = Digests { xxh3: 8, ..digests };
         state.confirm_files(folder, &[Confirmed { digests: other, ..confirmed.clone() }]).unwrap();
@@ -199,7 +199,7 @@ mod tests {
         state.confirm_files(folder, &[confirmed]).unwrap();
         let row = state.file(folder, &local("x/y")).unwrap().unwrap();
         assert_eq!((row.known.signature, row.known.racy), (Some(signature), true));
-        assert!(!row.holds(3, &Digests { sha256: [2; 32], xxh3: 7 }), "from here on both hashes count");
+        assert!(!row.holds(3, &Digests { sha256: Some([2; 32]), xxh3: 7 }), "from here on both hashes count");
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         state.list_files(folder, &[same.clone(), other.clone(), lost.clone()]).unwrap();
         assert_eq!(state.end_listing(folder, "c1").unwrap(), 0);
         for path in [&same, &other, &lost].map(|listed| listed.files[0].1.clone()) {
-            let digests = Digests { sha256: [1; 32], xxh3: 1 };
+            let digests = Digests { sha256: Some([1; 32]), xxh3: 1 };
             state.confirm_files(folder, &[Confirmed { path, signature, digests, racy: false }]).unwrap();
         }
         state.advance_head(folder, "c0", "c2").unwrap();
@@ -253,7 +253,7 @@ mod tests {
             message: String::new(),
         };
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
-        let digests = Digests { sha256: [1; 32], xxh3: 1 };
+        let digests = Digests { sha256: Some([1; 32]), xxh3: 1 };
         let kind = ChangeKind::Put { signature, digests, racy: false };
         let changes = [Change { path: local("x"), place: PlaceKey::default(), kind }];
         state.open_batch(folder, &batch, &changes, 0).unwrap();

@@ -61,6 +61,7 @@ CREATE TABLE batch_change (
     ctime_ns  INTEGER NOT NULL,
     inode     INTEGER NOT NULL,
     racy      INTEGER NOT NULL,
+    -- Zeros where it is not known before the file is sent.
     sha256    BLOB NOT NULL,
     xxh3      BLOB NOT NULL,
     place     INTEGER NOT NULL DEFAULT 0,
@@ -165,7 +166,7 @@ const REMOVALS: &str =
 /// Makes what a database of this version may lack.
 pub(super) fn complete(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(REMOVALS)?;
-    connection.execute_batch(super::uploads::TABLE)?;
+    super::uploads::make(connection)?;
     connection.execute_batch(super::taking_off::TABLE)
 }
 

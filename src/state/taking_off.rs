@@ -311,7 +311,7 @@ mod tests {
         let confirmed = paths.iter().map(|path| Confirmed {
             path: local(path),
             signature: signature(1),
-            digests: Digests { sha256: [1; 32], xxh3: 1 },
+            digests: Digests { sha256: Some([1; 32]), xxh3: 1 },
             racy: false,
         });
         state.confirm_files(folder, &confirmed.collect::<Vec<_>>()).unwrap();

@@ -1,6 +1,6 @@
 //! Uploads of large files, so that a later life goes on with what the server has of them by then.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::files::split;
 use super::{FolderKey, State, StateError};
@@ -17,7 +17,7 @@ pub struct UploadRow {
     pub path: LocalPath,
     /// The file's signature when it was hashed.
     pub signature: Signature,
-    /// The content.
+    /// The content, as far as it was known when the upload began.
     pub digests: Digests,
     /// See [`Signature::is_racy`].
     pub racy: bool,
@@ -33,8 +33,7 @@ pub struct UploadRow {
     pub sent: u64,
 }
 
-/// Made where it is missing; it changes nothing that is read.
-pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS upload (
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS upload_begun (
     folder       INTEGER NOT NULL REFERENCES folder(id) ON DELETE CASCADE,
     dir          BLOB NOT NULL,
     name         BLOB NOT NULL,
@@ -43,7 +42,7 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS upload (
     ctime_ns     INTEGER NOT NULL,
     inode        INTEGER NOT NULL,
     racy         INTEGER NOT NULL,
-    sha256       BLOB NOT NULL,
+    sha256       BLOB,
     xxh3         BLOB NOT NULL,
     upload_id    TEXT NOT NULL,
     part_size    INTEGER NOT NULL,
@@ -52,6 +51,20 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS upload (
     sent         INTEGER NOT NULL,
     PRIMARY KEY (folder, dir, name)
 ) STRICT, WITHOUT ROWID";
+
+/// Where they stood when both hashes were known before an upload began. A program of that time finds none then, and
+/// none that it cannot read.
+const FROM_BEFORE: &str = "INSERT OR IGNORE INTO upload_begun SELECT * FROM upload; DROP TABLE upload";
+
+/// Makes the table where it is missing; it changes nothing that is read.
+pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(TABLE)?;
+    if transaction.table_exists(None, "upload")? {
+        transaction.execute_batch(FROM_BEFORE)?;
+    }
+    transaction.commit()
+}
 
 impl State {
     /// The upload of `path` that was begun last, if it did not come to its end.
@@ -63,7 +76,7 @@ impl State {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
             "SELECT size, mtime_ns, ctime_ns, inode, racy, sha256, xxh3, upload_id, part_size, num_parts, part_window, sent
-             FROM upload WHERE folder = ?1 AND dir = ?2 AND name = ?3",
+             FROM upload_begun WHERE folder = ?1 AND dir = ?2 AND name = ?3",
         )?;
         let unsigned = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
         let found = statement.query_row(params![folder.0, dir, name], |row| {
@@ -100,7 +113,7 @@ impl State {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let written = connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO upload VALUES
+                "INSERT OR REPLACE INTO upload_begun VALUES
                      (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )
             .and_then(|mut statement| {
@@ -134,7 +147,7 @@ impl State {
     pub fn forget_upload(&self, folder: FolderKey, path: &LocalPath) -> Result<(), StateError> {
         let (dir, name) = split(path);
         self.lock()
-            .prepare_cached("DELETE FROM upload WHERE folder = ?1 AND dir = ?2 AND name = ?3")?
+            .prepare_cached("DELETE FROM upload_begun WHERE folder = ?1 AND dir = ?2 AND name = ?3")?
             .execute(params![folder.0, dir, name])?;
         Ok(())
     }
@@ -153,7 +166,7 @@ mod tests {
         let row = UploadRow {
             path: path.clone(),
             signature: Signature { size: 1 << 40, mtime_ns: -1, ctime_ns: 2, inode: u64::MAX },
-            digests: Digests { sha256: [1; 32], xxh3: u128::MAX },
+            digests: Digests { sha256: Some([1; 32]), xxh3: u128::MAX },
             racy: true,
             upload_id: "u".to_owned(),
             part_size: 10 << 20,
@@ -167,10 +180,35 @@ mod tests {
         state.note_upload(folder, &further).unwrap();
         drop(state);
         let (state, _) = State::open(dir.path(), "").unwrap();
-        assert_eq!(state.upload(folder, &path).unwrap(), Some(further));
+        assert_eq!(state.upload(folder, &path).unwrap().as_ref(), Some(&further));
+        let digests = Digests { sha256: None, ..further.digests };
+        let not_hashed = UploadRow { digests, ..further };
+        state.note_upload(folder, &not_hashed).unwrap();
+        assert_eq!(state.upload(folder, &path).unwrap(), Some(not_hashed));
         let durable: i64 = state.lock().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         assert_eq!(durable, 2, "whatever else is written waits for the disk");
         state.forget_upload(folder, &path).unwrap();
         assert_eq!(state.upload(folder, &path).unwrap(), None);
+    }
+
+    #[test]
+    fn an_upload_that_an_earlier_version_began_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), "").unwrap();
+        let folder = state.folder("a").unwrap();
+        let before =
+            TABLE.replace("upload_begun", "upload").replace("sha256       BLOB", "sha256 BLOB NOT NULL");
+        state.lock().execute_batch(&before).unwrap();
+        let row = "INSERT INTO upload
+             VALUES (?1, x'', x'61', 33, 1, 2, 3, 0, zeroblob(32), zeroblob(16), 'u', 10, 4, 2, 3)";
+        state.lock().execute(row, [folder.0]).unwrap();
+        drop(state);
+        for _ in 0..2 {
+            let (state, set_aside) = State::open(dir.path(), "").unwrap();
+            assert!(set_aside.is_none());
+            let row = state.upload(folder, &LocalPath::new("a".as_ref()).unwrap()).unwrap().unwrap();
+            assert_eq!((row.upload_id.as_str(), row.num_parts, row.sent), ("u", 4, 3));
+            assert_eq!(row.digests, Digests { sha256: Some([0; 32]), xxh3: 0 });
+        }
     }
 }

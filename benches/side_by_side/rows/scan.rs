@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use oxen_sync::content::{RootDir, hash_file};
+use oxen_sync::content::{RootDir, Wanted, hash_file};
 use oxen_sync::path::LocalPath;
 
 use super::config;
@@ -58,8 +58,9 @@ pub(super) fn hash(bench: &mut Bench) -> Result<()> {
             for name in &names {
                 let path = LocalPath::root().join(name.as_ref());
                 let root = &root;
-                scope
-                    .spawn(move || root.open_file(&path).ok().and_then(|mut file| hash_file(&mut file).ok()));
+                scope.spawn(move || {
+                    root.open_file(&path).ok().and_then(|mut file| hash_file(&mut file, Wanted::Both).ok())
+                });
             }
         });
         Ok(Sample { wall: start.elapsed(), cpu: Duration::ZERO, memory_kib: 0 })

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::writers::Writers;
 use super::{Due, Filter, Runs};
-use crate::content::{EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, hash_file, hash_snapshot};
+use crate::content::{
+    EntryKind, Hashed, OpenError, ReadError, RootDir, Signature, Wanted, hash_file, hash_snapshot,
+};
 use crate::path::{LocalPath, Refusal};
 use crate::state::{
     Change, ChangeKind, Confirmed, FileRow, FolderKey, PlaceError, PlaceKey, Places, Presence, ProblemKind,
@@ -237,10 +239,12 @@ impl Examiner {
         if !due.overdue && (signature != seen || self.writers.has_writer(&opened)) {
             return moving;
         }
-        let known = self.known_hash(due, signature)?;
-        let hashed = match known
-            .map_or_else(|| if due.overdue { hash_snapshot(&mut opened) } else { hash_file(&mut opened) }, Ok)
-        {
+        let read = match self.known_hash(due, signature)? {
+            Some(known) => Ok(known),
+            None if due.overdue => hash_snapshot(&mut opened),
+            None => hash_file(&mut opened, Wanted::Both),
+        };
+        let hashed = match read {
             Ok(hashed) => hashed,
             Err(ReadError::Changed) => return moving,
             Err(ReadError::Open(error)) => return self.unreadable(path, &error, Some(seen)),

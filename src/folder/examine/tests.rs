@@ -198,7 +198,7 @@ fn what_was_taken_off_is_not_removed_by_a_folder_that_mirrors_since() {
         f.write(name, name);
         f.push(name);
         let signature = row(name).known.signature.unwrap();
-        let digests = Digests { sha256: row(name).sha256.unwrap(), xxh3: row(name).xxh3 };
+        let digests = Digests { sha256: row(name).sha256, xxh3: row(name).xxh3 };
         let confirmed = [Confirmed { path: local(name), signature, digests, racy: false }];
         state.confirm_files(folder, &confirmed).unwrap();
         if name == "ours" {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::content::hash_file;
+use crate::content::{Wanted, hash_file};
 use crate::state::{BatchRow, BatchTransport, Change, ChangeKind, Phase, PlaceKey, State};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -37,7 +37,7 @@ impl Fixture {
             .iter()
             .map(|path| {
                 let path = LocalPath::new(Path::new(path)).unwrap();
-                let hashed = hash_file(&mut root.open_file(&path).unwrap()).unwrap();
+                let hashed = hash_file(&mut root.open_file(&path).unwrap(), Wanted::Both).unwrap();
                 let kind =
                     ChangeKind::Put { signature: hashed.signature, digests: hashed.digests, racy: false };
                 Change { path, place: PlaceKey::default(), kind }

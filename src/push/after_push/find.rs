@@ -12,7 +12,7 @@ use super::super::worker::now_ms;
 use super::super::{PushOptions, Target};
 use super::AfterPush;
 use crate::config::TakeOff;
-use crate::content::{OpenError, OpenFile, ReadError, RootDir, apart_name, hash_file};
+use crate::content::{OpenError, OpenFile, ReadError, RootDir, Wanted, apart_name, hash_file};
 use crate::folder::writers::{Leased, NoLease};
 use crate::folder::{Filter, remote_filesystem};
 use crate::path::{LocalPath, printable};
@@ -196,7 +196,7 @@ fn look(folders: &Folders, path: &LocalPath, row: &FileRow) -> Result<(), Stays>
     }
     // Not held: whoever wants to write waits for as long as it is.
     opened = leased(opened)?.release();
-    let read = hash_file(&mut opened).map_err(|error| match error {
+    let read = hash_file(&mut opened, Wanted::Both).map_err(|error| match error {
         ReadError::Changed => Stays::Changed,
         ReadError::Open(error) => why(&error),
     })?;

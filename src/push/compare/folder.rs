@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::prove::look_up;
 use super::{CompareError, Compared, Comparison, DifferenceKind, blocking};
 use crate::content::{
-    Digests, EntryKind, FileClock, Mounts, OpenError, ReadError, RootDir, Signature, hash_file,
+    Digests, EntryKind, FileClock, Mounts, OpenError, ReadError, RootDir, Signature, Wanted, hash_file,
 };
 use crate::folder::Filter;
 use crate::folder::writers::Writers;
@@ -151,7 +151,7 @@ fn read_file(
             return Ok(());
         }
     };
-    let hashed = match hash_file(&mut opened) {
+    let hashed = match hash_file(&mut opened, Wanted::Both) {
         Ok(hashed) if !left.writers.has_writer(&opened) => hashed,
         Ok(_) | Err(ReadError::Changed) => {
             read.under_way += 1;

@@ -46,7 +46,7 @@ fn what_the_state_could_not_be_asked_about_is_not_done() {
 
 fn put(path: &str, size: u64) -> Change {
     let signature = Signature { size, mtime_ns: 0, ctime_ns: 0, inode: 0 };
-    let digests = Digests { sha256: [0; 32], xxh3: 0 };
+    let digests = Digests { sha256: Some([0; 32]), xxh3: 0 };
     let path = LocalPath::new(std::path::Path::new(path)).unwrap();
     Change { path, place: PlaceKey::default(), kind: ChangeKind::Put { signature, digests, racy: false } }
 }
@@ -84,7 +84,7 @@ struct Mirror {
 
 fn file(name: &str, content: u8) -> Change {
     let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
-    let digests = Digests { sha256: [content; 32], xxh3: content.into() };
+    let digests = Digests { sha256: Some([content; 32]), xxh3: content.into() };
     let path = LocalPath::new(std::path::Path::new(name)).unwrap();
     Change { path, place: PlaceKey::default(), kind: ChangeKind::Put { signature, digests, racy: false } }
 }

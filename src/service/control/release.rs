@@ -71,7 +71,8 @@ mod tests {
     fn hold(state: &State, id: i64, key: &str, names: &[&str]) {
         let folder = state.folder(key).unwrap();
         let signature = Signature { size: 1, mtime_ns: 1, ctime_ns: 1, inode: 1 };
-        let kind = ChangeKind::Put { signature, digests: Digests { sha256: [1; 32], xxh3: 1 }, racy: false };
+        let kind =
+            ChangeKind::Put { signature, digests: Digests { sha256: Some([1; 32]), xxh3: 1 }, racy: false };
         let paths: Vec<_> = names.iter().map(|name| LocalPath::new(Path::new(name)).unwrap()).collect();
         let changes: Vec<_> = paths
             .iter()
