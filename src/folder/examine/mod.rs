@@ -242,7 +242,7 @@ impl Examiner {
         let read = match self.known_hash(due, signature)? {
             Some(known) => Ok(known),
             None if due.overdue => hash_snapshot(&mut opened),
-            None => hash_file(&mut opened, Wanted::Both),
+            None => hash_file(&mut opened, wanted(signature.size, row)),
         };
         let hashed = match read {
             Ok(hashed) => hashed,
@@ -338,6 +338,13 @@ impl Examiner {
             other => other,
         })
     }
+}
+
+/// A large file that cannot be what the branch holds at its path is on its way all the sooner for Oxen's hash alone; the
+/// other is computed while it is sent.
+fn wanted(size: u64, row: Option<&FileRow>) -> Wanted {
+    let may_be_known = row.is_some_and(|row| row.size == size);
+    if size < RESUMED_MIN || may_be_known { Wanted::Both } else { Wanted::Oxens }
 }
 
 #[cfg(test)]

@@ -99,6 +99,28 @@ fn a_file_that_moved_since_it_was_seen_is_not_taken() {
 }
 
 #[test]
+fn a_large_file_is_hashed_for_oxen_alone_unless_the_branch_may_hold_it() {
+    let mut f = Fixture::new();
+    f.examiner.max_file_size = None;
+    let sha256 = |examined| match examined {
+        Examined::Finished(Change { kind: ChangeKind::Put { digests, .. }, .. }) => digests.sha256,
+        other => panic!("{other:?}"),
+    };
+    let file = fs::File::create(f.dir.path().join("a")).unwrap();
+    file.set_len(RESUMED_MIN - 1).unwrap();
+    drop(file);
+    assert!(sha256(f.look("a")).is_some(), "small enough");
+    let resize = |len| fs::File::options().write(true).open(f.dir.path().join("a")).unwrap().set_len(len);
+    resize(RESUMED_MIN).unwrap();
+    assert_eq!(sha256(f.look("a")), None);
+    f.push("a");
+    fs::write(f.dir.path().join("a"), vec![1; usize::try_from(RESUMED_MIN).unwrap()]).unwrap();
+    assert!(sha256(f.look("a")).is_some(), "of the size that the branch has");
+    resize(RESUMED_MIN + 1).unwrap();
+    assert_eq!(sha256(f.look("a")), None);
+}
+
+#[test]
 fn content_that_the_branch_holds_is_not_sent_again() {
     let f = Fixture::new();
     f.write("a", "1");

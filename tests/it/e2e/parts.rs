@@ -1,6 +1,8 @@
 //! Large files on their way: what arrived is not sent again, whatever breaks off.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use oxen_sync::oxen::Op;
@@ -17,6 +19,8 @@ before_both! {
     a_large_file_goes_on_where_the_process_ended,
     a_large_file_that_the_server_forgot_begins_anew,
     a_part_that_the_server_waits_for_in_vain_is_given_up,
+    a_large_file_is_known_by_both_hashes_however_it_got_there,
+    a_large_file_that_changes_before_it_is_hashed_whole_goes_as_it_is_then,
 }
 
 /// What oxen-server 0.65.2 makes parts of.
@@ -139,5 +143,68 @@ async fn a_part_that_the_server_waits_for_in_vain_is_given_up(site: &Arc<Site>) 
     rig.assert_all_holds().await;
     assert_eq!(gate.faults_left(), 0);
     assert_eq!(gate.count(Op::BeginUpload).requests, 3, "begun, begun anew, and staged");
+    rig.assert_a_restart_changes_nothing().await;
+}
+
+/// Whether `why` names the hash that a program of others computes.
+async fn assert_hash_is_known(rig: &Rig, path: &str) {
+    let summed = Command::new("sha256sum").arg(rig.folder.join(path)).output().unwrap();
+    let sha256 = String::from_utf8(summed.stdout).unwrap()[..64].to_owned();
+    rig.until_why(path, &format!("sha256 {sha256}, ")).await;
+}
+
+/// Sent; stored before under another name; gone on with by another process; found on the branch by one that knows nothing.
+async fn a_large_file_is_known_by_both_hashes_however_it_got_there(site: &Arc<Site>) {
+    const LEN: u64 = 6 * PART_LEN;
+    let mut rig = at_rest(site).await;
+    rig.write("sent", content(LEN));
+    rig.assert_all_holds().await;
+    assert_hash_is_known(&rig, "sent").await;
+    rig.write("copy", content(LEN));
+    rig.assert_all_holds().await;
+    assert_eq!(sent(site), LEN);
+    assert_hash_is_known(&rig, "copy").await;
+    rig.stop().await;
+
+    rig.write("resumed", content(LEN + 8));
+    rig.set_env("OXEN_SYNC_KILL_AT", "part sent:3");
+    rig.start();
+    assert!(rig.ended().await.signal().is_some());
+    rig.unset_env("OXEN_SYNC_KILL_AT");
+    rig.start();
+    rig.assert_all_holds().await;
+    assert_eq!(sent(site), LEN + LEN + 8);
+    assert_hash_is_known(&rig, "resumed").await;
+    rig.assert_a_restart_changes_nothing().await;
+
+    fs::remove_dir_all(&rig.state_dir).unwrap();
+    rig.start();
+    rig.assert_all_holds().await;
+    for path in ["sent", "copy", "resumed"] {
+        assert_hash_is_known(&rig, path).await;
+    }
+    assert_eq!(sent(site), LEN + LEN + 8, "nothing is sent again");
+    rig.assert_a_restart_changes_nothing().await;
+}
+
+/// The server has what the file held before, so nothing of it is read for sending.
+async fn a_large_file_that_changes_before_it_is_hashed_whole_goes_as_it_is_then(site: &Arc<Site>) {
+    const LEN: u64 = 4 * PART_LEN;
+    let gate = site.gate();
+    let mut rig = Rig::new(site, "");
+    rig.set_env("OXEN_SYNC_LOG", "debug");
+    rig.start();
+    rig.write("first", content(LEN));
+    rig.assert_all_holds().await;
+    gate.fault(Rule::on(Op::BeginUpload, Action::HangBefore));
+    rig.write("second", content(LEN));
+    rig.until("it is asked whether the server has it", |rig| rig.site.gate().faults_left() == 0).await;
+    let mut other = content(LEN);
+    other[20 << 20] ^= 1;
+    rig.write("second", &other);
+    gate.cut_connections();
+    rig.assert_all_holds().await;
+    assert!(rig.log().contains("left out of the batch: it changed while it was read"), "{}", rig.log());
+    assert_hash_is_known(&rig, "second").await;
     rig.assert_a_restart_changes_nothing().await;
 }
