@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -87,6 +88,16 @@ impl LocalPath {
     }
 }
 
+/// The entries of `map` at `dir` and below it, in their order: what lies below a path comes right behind it, since paths
+/// are compared by segments.
+pub fn at_or_below<'a, V>(
+    map: &'a BTreeMap<LocalPath, V>,
+    dir: &LocalPath,
+) -> impl Iterator<Item = (&'a LocalPath, &'a V)> + use<'a, V> {
+    let above = dir.clone();
+    map.range(dir..).take_while(move |(path, _)| path.starts_with(&above))
+}
+
 impl fmt::Display for LocalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(self.0.as_os_str()))
@@ -114,6 +125,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_at_or_below_a_path_is_found_and_nothing_else(
+            paths in prop::collection::btree_set("[ab.-]{1,2}(/[ab.-]{1,2}){0,3}", 0..40),
+            dir in "[ab-]{0,2}(/[ab]{1,2})?",
+        ) {
+            let local = |path: &String| LocalPath::new(Path::new(path));
+            let map: BTreeMap<_, _> = paths.iter().filter_map(local).map(|path| (path, ())).collect();
+            let Some(dir) = local(&dir) else { return Ok(()) };
+            let found: Vec<_> = at_or_below(&map, &dir).map(|(path, ())| path).collect();
+            let expected: Vec<_> = map.keys().filter(|path| path.starts_with(&dir)).collect();
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn bytes_survive_storing(segments in prop::collection::vec("[^/\0]{1,8}", 0..5)) {
             prop_assume!(segments.iter().all(|s| s != "." && s != ".."));

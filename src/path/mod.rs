@@ -11,6 +11,6 @@ mod printable;
 mod repo;
 
 pub use layout::{Layout, LayoutError, Place};
-pub use local::LocalPath;
+pub use local::{LocalPath, at_or_below};
 pub use printable::{is_printable, path_of_text, printable, shell_word, text_of_path};
 pub use repo::{Refusal, RepoPath, is_reserved_name};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use self::open::OpenRuns;
 use super::Marker;
 use crate::config::BatchLimits;
-use crate::path::LocalPath;
+use crate::path::{LocalPath, at_or_below};
 use crate::state::{Change, ChangeKind, PlaceKey};
 
 /// The part of a batch, one in so many, that removals have when it is full of files.
@@ -197,10 +197,8 @@ impl Planner {
 
     /// What waits of a run, by the changes that came with it.
     fn waits_of(&self, run: &Arc<LocalPath>) -> Sum {
-        // Whatever lies below a path comes right behind it.
-        let below = self.pending.range(LocalPath::clone(run)..).take_while(|(path, _)| path.starts_with(run));
         let mut sum = Sum::default();
-        below
+        at_or_below(&self.pending, run)
             .filter(|(_, pending)| pending.run.as_ref() == Some(run))
             .for_each(|(_, pending)| sum += Sum::of(&pending.change));
         sum

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Pending, Planner, earlier, size_of};
-use crate::path::LocalPath;
+use crate::path::{LocalPath, at_or_below};
 use crate::state::{Change, ChangeKind};
 
 /// What waits of each run.
@@ -102,21 +102,15 @@ impl Planner {
     /// What waits of the run that a marker finishes.
     fn of_run<'a>(&'a self, marker: &'a Change) -> impl Iterator<Item = &'a Pending> {
         let dir = marker.path.parent().unwrap_or_default();
-        // Whatever lies below a path comes right behind it.
-        self.pending
-            .range(dir.clone()..)
+        at_or_below(&self.pending, &dir)
             .map(|(_, other)| other)
-            .take_while(move |other| other.change.path.starts_with(&dir))
             .filter(|other| self.marker.finishes(marker, &other.change.path))
     }
 
     /// Whether something below this file's path waits to be removed.
     fn replaces_a_directory(&self, change: &Change) -> bool {
         matches!(change.kind, ChangeKind::Put { .. })
-            && self
-                .pending
-                .range(change.path.clone()..)
-                .take_while(|(path, _)| path.starts_with(&change.path))
+            && at_or_below(&self.pending, &change.path)
                 .any(|(_, below)| below.change.kind == ChangeKind::Remove)
     }
 }

@@ -13,7 +13,7 @@ use super::super::super::{Due, SettleStage};
 use super::super::Finished;
 use super::Session;
 use crate::content::Signature;
-use crate::path::LocalPath;
+use crate::path::{LocalPath, at_or_below};
 use crate::state::{Change, ChangeKind};
 
 /// Files that wait for their runs are counted up to this.
@@ -72,9 +72,7 @@ impl Gathering {
 
     /// Nothing below `dir` waits for a marker any more. Says whether something had.
     fn release(&mut self, dir: &LocalPath) -> bool {
-        // Whatever lies below a path comes right behind it.
-        let below = self.held_back.range(dir..).take_while(|(path, _)| path.starts_with(dir));
-        let below: Vec<_> = below.map(|(path, _)| path.clone()).collect();
+        let below: Vec<_> = at_or_below(&self.held_back, dir).map(|(path, _)| path.clone()).collect();
         self.released.extend(below.iter().filter_map(|path| self.held_back.remove_entry(path)));
         !below.is_empty()
     }
@@ -112,8 +110,7 @@ impl Gathering {
 
     /// The directories of the runs at or below `start`.
     fn dirs_from(&self, start: &LocalPath) -> Vec<LocalPath> {
-        let below = self.runs.range(start..).map(|(dir, _)| dir);
-        below.take_while(|dir| dir.starts_with(start)).cloned().collect()
+        at_or_below(&self.runs, start).map(|(dir, _)| dir.clone()).collect()
     }
 
     /// Takes those out of which nothing is still to come, each with the runs within it: as what is to be handed on.
