@@ -151,7 +151,7 @@ fn read_file(
             return Ok(());
         }
     };
-    let hashed = match hash_file(&mut opened, Wanted::Both) {
+    let hashed = match hash_file(&mut opened, Wanted::Oxens) {
         Ok(hashed) if !left.writers.has_writer(&opened) => hashed,
         Ok(_) | Err(ReadError::Changed) => {
             read.under_way += 1;
