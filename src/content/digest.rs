@@ -163,13 +163,19 @@ fn hash_as_opened(opened: &mut OpenFile, wanted: Wanted) -> Result<Hashed, ReadE
 /// [`ReadError::Changed`] when it is shorter; else what the kernel says.
 pub fn hash_first(opened: &mut OpenFile, size: u64, wanted: Wanted) -> Result<Digests, ReadError> {
     opened.file.rewind()?;
-    if wanted == Wanted::Both && size >= TWO_THREADS_MIN {
-        return hash_by_two(opened, size);
+    if size < TWO_THREADS_MIN {
+        let mut digester = Digester::new(wanted);
+        let mut chunk = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
+        read_chunks(opened, size, &mut chunk, |chunk| digester.update(chunk))?;
+        return Ok(digester.finish());
     }
-    let mut digester = Digester::new(wanted);
-    let mut chunk = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
-    read_chunks(opened, size, &mut chunk, |chunk| digester.update(chunk))?;
-    Ok(digester.finish())
+    let (mut sha256, mut xxh3) = (Sha256::new(), Xxh3::new());
+    match wanted {
+        Wanted::Both => read_by_two(opened, size, |chunk| xxh3.update(chunk), |chunk| sha256.update(chunk))?,
+        Wanted::Oxens => read_by_two(opened, size, |_| {}, |chunk| xxh3.update(chunk))?,
+    }
+    let sha256 = (wanted == Wanted::Both).then(|| sha256.finalize().into());
+    Ok(Digests { sha256, xxh3: xxh3.digest128() })
 }
 
 /// From this size on, in bytes, a thread of its own is worth its while.
@@ -177,21 +183,23 @@ const TWO_THREADS_MIN: u64 = 16 << 20;
 /// Chunks on their way from the thread that reads.
 const CHUNKS_AHEAD: usize = 2;
 
-/// Reads on one thread, with the hash that costs little, while another computes the one that costs most.
-fn hash_by_two(opened: &OpenFile, size: u64) -> Result<Digests, ReadError> {
+/// Reads on one thread, with what costs little of each chunk, while another does what costs most of it.
+fn read_by_two(
+    opened: &OpenFile,
+    size: u64,
+    mut cheap: impl FnMut(&[u8]),
+    mut costly: impl FnMut(&[u8]) + Send,
+) -> Result<(), ReadError> {
     let (full, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
     let (empty, emptied) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
-        let costly = scope.spawn(move || {
-            let mut sha256 = Sha256::new();
+        scope.spawn(move || {
             for chunk in filled {
-                sha256.update(&chunk);
+                costly(&chunk);
                 // Nobody needs it any more once all is read.
                 let _ = empty.send(chunk);
             }
-            sha256.finalize().into()
         });
-        let mut xxh3 = Xxh3::new();
         let mut left = size;
         let mut reader = opened.reader();
         while left > 0 {
@@ -199,15 +207,15 @@ fn hash_by_two(opened: &OpenFile, size: u64) -> Result<Digests, ReadError> {
             chunk.resize(CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)), 0);
             let count = read_some(&mut reader, &mut chunk)?;
             chunk.truncate(count);
-            xxh3.update(&chunk);
+            cheap(&chunk);
             left -= count as u64;
             if full.send(chunk).is_err() {
                 break;
             }
         }
+        // The other ends when there is nothing more to come.
         drop(full);
-        let sha256 = costly.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
-        Ok(Digests { sha256: Some(sha256), xxh3: xxh3.digest128() })
+        Ok(())
     })
 }
 

@@ -87,11 +87,12 @@ impl Pusher {
             };
             let is_doubtful = goes_on && number == sent_before + 1;
             let sending = async {
-                self.put_part(upload, number, bytes, permit, is_doubtful).await.map_err(PartsError::from)
+                let sent = self.put_part(upload, number, bytes, permit, is_doubtful).await?;
+                self.note_part(&mut noted, number).await?;
+                Ok(sent)
             };
             let (sent, read) = tokio::try_join!(sending, reading)?;
             (is_complete, spare, ahead) = (sent.is_complete, sent.held, read);
-            self.note_part(&mut noted, number).await?;
         }
         if is_complete { Ok(hash.finish().sha256) } else { Err(PartsError::Unfinished) }
     }
