@@ -66,6 +66,7 @@ pub(super) fn changed(bench: &mut Bench) -> Result<()> {
 pub(super) fn large(bench: &mut Bench) -> Result<()> {
     let folder = bench.place("large");
     std::fs::create_dir_all(&folder)?;
+    bench.fill_memory()?;
     let file = folder.join("movie.bin");
     // A content that the server has already is not sent again: each run has one of its own.
     let mut seed = 0;
