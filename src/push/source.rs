@@ -45,11 +45,6 @@ impl Pusher {
 pub(super) struct HeldFile(Option<OpenFile>);
 
 impl HeldFile {
-    /// Its size when it was opened.
-    pub(super) fn size(&self) -> u64 {
-        self.0.as_ref().map_or(0, |file| file.signature.size)
-    }
-
     /// Fills `buffer` from `offset` on.
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
         self.0.as_ref().map_or(Ok(()), |file| file.read_exact_at(buffer, offset))

@@ -158,18 +158,19 @@ impl Pusher {
     async fn open_for(&self, source: &Source, change: &Change) -> Result<Option<Arc<HeldFile>>, Failure> {
         let ChangeKind::Put { signature, .. } = change.kind else { return Ok(None) };
         let (root, local) = (Arc::clone(&source.root), change.path.clone());
-        match self.in_folder(move |_| Ok(root.open_file(&local).map(Source::hold))).await? {
+        let open = move || -> Result<HeldFile, ReadError> {
+            let opened = root.open_file(&local)?;
             // One that has grown since it was hashed holds what was hashed all the same.
-            Ok(opened) if opened.size() >= signature.size => Ok(Some(Arc::new(opened))),
-            Ok(_) => {
-                self.drop_change(&change.path, &ReadError::Changed);
-                Ok(None)
-            }
-            Err(error) => {
-                self.drop_change(&change.path, &error);
-                Ok(None)
-            }
-        }
+            let is_whole = opened.signature.size >= signature.size;
+            if is_whole { Ok(Source::hold(opened)) } else { Err(ReadError::Changed) }
+        };
+        let opened = self.in_folder(move |_| Ok(open())).await?;
+        Ok(self.or_left_out(change, opened).map(Arc::new))
+    }
+
+    /// What was had of a file; one that is not what it was is left out.
+    fn or_left_out<T>(&self, change: &Change, had: Result<T, ReadError>) -> Option<T> {
+        had.inspect_err(|error| self.drop_change(&change.path, error)).ok()
     }
 
     /// An upload of this very content that an earlier life began.
@@ -195,19 +196,11 @@ impl Pusher {
         let ChangeKind::Put { signature, digests, .. } = change.kind else { return Ok(None) };
         let (root, local) = (Arc::clone(&source.root), change.path.clone());
         let read = move || -> Result<Digests, ReadError> {
-            hash_first(&mut root.open_file(&local)?, signature.size, Wanted::Both)
+            let found = hash_first(&mut root.open_file(&local)?, signature.size, Wanted::Both)?;
+            if found.agrees(&digests) { Ok(found) } else { Err(ReadError::Changed) }
         };
-        match self.in_folder(move |_| Ok(read())).await? {
-            Ok(found) if found.agrees(&digests) => Ok(found.sha256),
-            Ok(_) => {
-                self.drop_change(&change.path, &ReadError::Changed);
-                Ok(None)
-            }
-            Err(error) => {
-                self.drop_change(&change.path, &error);
-                Ok(None)
-            }
-        }
+        let found = self.in_folder(move |_| Ok(read())).await?;
+        Ok(self.or_left_out(change, found).and_then(|found| found.sha256))
     }
 
     async fn forget_upload(&self, change: &Change) -> Result<(), Failure> {
